@@ -1,0 +1,247 @@
+//! What came and went in one queue over time: counters that never go back, gaps, and rates over a window.
+//!
+//! A layout gives either true totals, kept by its library or by the workers, or the steps that a look saw. A total that
+//! falls by less than half is a stale answer and is held; one that falls further was reset, and is passed through as
+//! Prometheus expects of a counter. A rate is published only when the whole window was watched and holds no gap.
+//!
+//! Memory: [`RateWindow::SAMPLES`] samples of 40 bytes a queue, whatever the window.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// What a layout says of arrivals and departures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Jobs put in.
+    pub arrivals: Count,
+    /// Jobs done, or taken where completion can't be seen.
+    pub processed: Count,
+    /// Jobs failed.
+    pub failed: Count,
+    /// Whether this look could only give lower bounds.
+    pub gap: bool,
+}
+
+/// One of the counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Count {
+    /// It can't be known.
+    #[default]
+    Unknown,
+    /// The value of a counter that somebody else keeps.
+    Total(u64),
+    /// The change since the last look; below 0 where jobs were returned.
+    Step(i64),
+}
+
+impl From<Option<u64>> for Count {
+    fn from(total: Option<u64>) -> Self {
+        total.map_or(Self::Unknown, Self::Total)
+    }
+}
+
+/// The counters and rates of one queue, as published.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Jobs put in.
+    pub arrivals: Option<u64>,
+    /// Jobs done.
+    pub processed: Option<u64>,
+    /// Jobs failed.
+    pub failed: Option<u64>,
+    /// Looks over which the first two are lower bounds only.
+    pub gaps: u64,
+    /// Jobs put in a second, over the window.
+    pub arrival_rate: Option<f64>,
+    /// Jobs done a second, over the window.
+    pub processing_rate: Option<f64>,
+}
+
+/// The memory of one queue's flow.
+#[derive(Debug)]
+pub struct Flow {
+    arrivals: Meter,
+    processed: Meter,
+    failed: Meter,
+    gaps: u64,
+    window: RateWindow,
+}
+
+impl Flow {
+    /// A flow whose rates are over `window`.
+    #[must_use]
+    pub fn new(window: Duration) -> Self {
+        Self {
+            arrivals: Meter::default(),
+            processed: Meter::default(),
+            failed: Meter::default(),
+            gaps: 0,
+            window: RateWindow { length: window, samples: VecDeque::new() },
+        }
+    }
+
+    /// Takes in what a look at `now` saw.
+    pub fn fold(&mut self, counts: &Counts, now: Instant) -> Totals {
+        self.arrivals.fold(counts.arrivals);
+        self.processed.fold(counts.processed);
+        self.failed.fold(counts.failed);
+        self.gaps += u64::from(counts.gap);
+        let sample =
+            Sample { at: now, arrivals: self.arrivals.value(), processed: self.processed.value(), gaps: self.gaps };
+        let (arrival_rate, processing_rate) = self.window.fold(sample);
+        Totals {
+            arrivals: sample.arrivals,
+            processed: sample.processed,
+            failed: self.failed.value(),
+            gaps: self.gaps,
+            arrival_rate,
+            processing_rate,
+        }
+    }
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+struct Meter {
+    /// The sum of the steps, returned jobs taken off.
+    net: i64,
+    published: Option<u64>,
+}
+
+impl Meter {
+    fn fold(&mut self, count: Count) {
+        match count {
+            Count::Unknown => self.published = None,
+            Count::Step(step) => {
+                self.net = self.net.saturating_add(step);
+                let net = u64::try_from(self.net).unwrap_or(0);
+                self.published = Some(self.published.unwrap_or(0).max(net));
+            }
+            Count::Total(total) => {
+                let held = self.published.filter(|before| total < *before && total >= before / 2);
+                self.published = Some(held.unwrap_or(total));
+            }
+        }
+    }
+
+    fn value(&self) -> Option<u64> {
+        self.published
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    arrivals: Option<u64>,
+    processed: Option<u64>,
+    gaps: u64,
+}
+
+/// Samples of the counters, spread over the window.
+#[derive(Debug)]
+struct RateWindow {
+    length: Duration,
+    samples: VecDeque<Sample>,
+}
+
+impl RateWindow {
+    /// How many samples span the window: the rate is over the window to within a fifteenth.
+    const SAMPLES: u32 = 16;
+
+    fn fold(&mut self, now: Sample) -> (Option<f64>, Option<f64>) {
+        let age = |sample: &Sample| now.at.saturating_duration_since(sample.at);
+        // The oldest that is kept is the youngest that spans the window.
+        while self.samples.get(1).is_some_and(|second| age(second) >= self.length) {
+            self.samples.pop_front();
+        }
+        let rates = match self.samples.front() {
+            Some(start) if age(start) >= self.length && start.gaps == now.gaps => {
+                let seconds = age(start).as_secs_f64();
+                let rate =
+                    |before: Option<u64>, after: Option<u64>| Some(after?.checked_sub(before?)? as f64 / seconds);
+                (rate(start.arrivals, now.arrivals), rate(start.processed, now.processed))
+            }
+            _ => (None, None),
+        };
+        let spacing = self.length / (Self::SAMPLES - 1);
+        if self.samples.back().is_none_or(|last| age(last) >= spacing) {
+            self.samples.push_back(now);
+        }
+        rates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fold_all(flow: &mut Flow, counts: &[Counts]) -> Totals {
+        let start = Instant::now();
+        let mut totals = Totals::default();
+        for (second, counts) in counts.iter().enumerate() {
+            totals = flow.fold(counts, start + Duration::from_secs(second as u64));
+        }
+        totals
+    }
+
+    fn steps(arrivals: i64, processed: i64) -> Counts {
+        Counts { arrivals: Count::Step(arrivals), processed: Count::Step(processed), ..Counts::default() }
+    }
+
+    #[test]
+    fn rates_are_over_the_window_once_it_is_full() {
+        let mut flow = Flow::new(Duration::from_secs(10));
+        assert_eq!(fold_all(&mut flow, &[steps(5, 3); 10]).arrival_rate, None);
+        let mut flow = Flow::new(Duration::from_secs(10));
+        let totals = fold_all(&mut flow, &[steps(5, 3); 40]);
+        assert_eq!((totals.arrival_rate, totals.processing_rate), (Some(5.0), Some(3.0)));
+        assert_eq!((totals.arrivals, totals.processed), (Some(200), Some(120)));
+    }
+
+    #[test]
+    fn a_gap_keeps_rates_away_until_it_has_left_the_window() {
+        let mut flow = Flow::new(Duration::from_secs(10));
+        let mut counts = vec![steps(5, 3); 40];
+        counts[29].gap = true;
+        assert_eq!(fold_all(&mut flow, &counts[..39]).arrival_rate, None);
+        let mut flow = Flow::new(Duration::from_secs(10));
+        assert_eq!(fold_all(&mut flow, &counts).arrival_rate, Some(5.0));
+    }
+
+    #[test]
+    fn returned_jobs_are_taken_off_before_more_are_counted() {
+        let mut flow = Flow::new(Duration::from_secs(10));
+        assert_eq!(fold_all(&mut flow, &[steps(0, 10), steps(0, -4)]).processed, Some(10));
+        assert_eq!(fold_all(&mut flow, &[steps(0, 3)]).processed, Some(10));
+        assert_eq!(fold_all(&mut flow, &[steps(0, 3)]).processed, Some(12));
+    }
+
+    #[test]
+    fn a_small_dip_of_a_total_is_held_and_a_reset_is_passed_on() {
+        let total = |n| Counts { processed: Count::Total(n), ..Counts::default() };
+        let mut flow = Flow::new(Duration::from_secs(10));
+        assert_eq!(fold_all(&mut flow, &[total(1000), total(990)]).processed, Some(1000));
+        assert_eq!(fold_all(&mut flow, &[total(1001)]).processed, Some(1001));
+        assert_eq!(fold_all(&mut flow, &[total(0)]).processed, Some(0));
+        assert_eq!(fold_all(&mut flow, &[total(20)]).processed, Some(20));
+    }
+
+    proptest! {
+        #[test]
+        fn counters_of_steps_never_go_back_and_samples_stay_few(steps in prop::collection::vec((0_i64..50, -20_i64..50, 0_u64..3000), 1..300)) {
+            let mut flow = Flow::new(Duration::from_secs(60));
+            let mut now = Instant::now();
+            let (mut before, mut net) = (0, 0);
+            for (arrivals, processed, wait) in steps {
+                now += Duration::from_millis(wait);
+                let totals = flow.fold(&self::steps(arrivals, processed), now);
+                net += processed;
+                let processed = totals.processed.unwrap();
+                prop_assert!(processed >= before && processed as i64 >= net);
+                prop_assert!(flow.window.samples.len() <= RateWindow::SAMPLES as usize + 1);
+                before = processed;
+            }
+        }
+    }
+}

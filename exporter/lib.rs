@@ -1,0 +1,6 @@
+//! queue-exporter.
+pub mod anchors;
+pub mod curve;
+pub mod fifo;
+pub mod flow;
+pub mod reads;

@@ -1,0 +1,209 @@
+//! The read-only commands that a layout may use, and their replies.
+//!
+//! A layout names what it wants as values of [`Read`]; nothing here can write. What a poll costs follows from them: each
+//! is O(1), O(log n) or bounded by a count that it carries.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+/// One read-only command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Read {
+    /// `LLEN key`: O(1).
+    ListLength(Bytes),
+    /// `LRANGE key start stop`: O(start + count); both ends as Redis counts them, so -1 is the last.
+    ListRange(Bytes, i64, i64),
+    /// `LPOS key element RANK rank COUNT count MAXLEN max`: O(max), about 45 ns for each element passed.
+    ListPosition {
+        /// The list.
+        key: Bytes,
+        /// The whole element that is looked for.
+        element: Bytes,
+        /// 1 to search from index 0, -1 from the last index.
+        rank: i64,
+        /// How many matches at most.
+        count: i64,
+        /// How many elements are compared at most.
+        max: i64,
+    },
+    /// `ZCARD key`: O(1).
+    SetSize(Bytes),
+    /// `ZCOUNT key -inf max`: O(log n).
+    SetCountTo(Bytes, f64),
+    /// `ZRANGE key 0 0 WITHSCORES`: O(log n); the member with the lowest score.
+    SetFirst(Bytes),
+    /// `GET key`: O(size of the value).
+    Get(Bytes),
+    /// `XLEN key`: O(1).
+    StreamLength(Bytes),
+    /// `XINFO GROUPS key`: O(number of groups).
+    StreamGroups(Bytes),
+    /// `XRANGE key (after + COUNT count`: O(log n + count), payloads included. An empty `after` starts at the first.
+    StreamAfter(Bytes, Bytes, u64),
+    /// `XPENDING key group - + 1`: O(log n); the pending entry with the lowest id.
+    StreamFirstPending(Bytes, Bytes),
+}
+
+/// What one queue asks for in one round trip.
+#[derive(Debug, Default, PartialEq)]
+pub struct Ask {
+    /// Reads that must see one moment: sent inside MULTI and EXEC. All of one Redis Cluster slot.
+    pub atomic: Vec<Read>,
+    /// Reads that each may see a moment of their own.
+    pub plain: Vec<Read>,
+}
+
+/// A reply of Redis, in RESP2 shapes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// No such key, element or field.
+    Nil,
+    /// A whole number.
+    Int(i64),
+    /// A string of bytes.
+    Bytes(Bytes),
+    /// A list of replies.
+    Array(Vec<Reply>),
+}
+
+/// Why a queue could not be read.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum ReadError {
+    /// The server answered with an error; the text is Redis's own.
+    #[error("{0}")]
+    Refused(String),
+    /// The server gave no answer: down, unreachable, too slow.
+    #[error("no answer from Redis: {0}")]
+    NoAnswer(String),
+    /// The server let nobody in: wrong password or user.
+    #[error("Redis refused the login: {0}")]
+    Login(String),
+    /// The answer has a shape that this program does not know.
+    #[error("unexpected answer: {0}")]
+    Shape(&'static str),
+    /// The queue is not as its configuration says.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+impl ReadError {
+    /// The value of the `kind` label of `queue_exporter_poll_errors_total`: a small, fixed set.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Refused(text) => match text.split(' ').next().unwrap_or_default() {
+                "WRONGTYPE" => "wrong_type",
+                "NOPERM" => "no_permission",
+                "NOAUTH" | "WRONGPASS" => "login",
+                "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "MOVED" | "ASK" => "unavailable",
+                _ => "refused",
+            },
+            Self::NoAnswer(_) => "no_answer",
+            Self::Login(_) => "login",
+            Self::Shape(_) => "unexpected_answer",
+            Self::Mismatch(_) => "mismatch",
+        }
+    }
+
+    /// Every value that [`ReadError::kind`] can have, so that each counter exists from the start.
+    pub const KINDS: [&'static str; 8] = [
+        "wrong_type",
+        "no_permission",
+        "unavailable",
+        "refused",
+        "no_answer",
+        "login",
+        "unexpected_answer",
+        "mismatch",
+    ];
+
+    /// Whether nothing was heard of the queue, so that its last reading may stand until it is stale.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::Login(_))
+    }
+}
+
+/// The replies to one [`Ask`], taken in its order: first the atomic ones, then the plain ones.
+#[derive(Debug)]
+pub struct Replies(std::vec::IntoIter<Result<Reply, ReadError>>);
+
+impl Replies {
+    /// Wraps the replies of one ask.
+    #[must_use]
+    pub fn new(replies: Vec<Result<Reply, ReadError>>) -> Self {
+        Self(replies.into_iter())
+    }
+
+    /// The next reply, or the error that the server gave in its place.
+    ///
+    /// # Errors
+    /// The server's refusal, or [`ReadError::Shape`] where fewer replies came than were asked for.
+    pub fn take(&mut self) -> Result<Reply, ReadError> {
+        self.0.next().unwrap_or(Err(ReadError::Shape("a reply is missing")))
+    }
+
+    /// The next reply as a count.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Shape`] where it is no whole number of 0 or more.
+    pub fn count(&mut self) -> Result<u64, ReadError> {
+        match self.take()? {
+            Reply::Int(n) => u64::try_from(n).map_err(|_| ReadError::Shape("a count below 0")),
+            _ => Err(ReadError::Shape("not a count")),
+        }
+    }
+
+    /// The next reply as an array.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Shape`] where it is no array.
+    pub fn array(&mut self) -> Result<Vec<Reply>, ReadError> {
+        match self.take()? {
+            Reply::Array(items) => Ok(items),
+            Reply::Nil => Ok(Vec::new()),
+            _ => Err(ReadError::Shape("not an array")),
+        }
+    }
+
+    /// The next reply as bytes, or `None` for nil.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Shape`] where it is neither.
+    pub fn bytes(&mut self) -> Result<Option<Bytes>, ReadError> {
+        match self.take()? {
+            Reply::Bytes(bytes) => Ok(Some(bytes)),
+            Reply::Nil => Ok(None),
+            Reply::Int(n) => Ok(Some(Bytes::from(n.to_string()))),
+            Reply::Array(_) => Err(ReadError::Shape("an array in place of a string")),
+        }
+    }
+
+    /// The next reply, of `GET`, as a counter that workers INCR; `None` while the key does not exist.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Mismatch`] where the value is no whole number of 0 or more.
+    pub fn counter(&mut self) -> Result<Option<u64>, ReadError> {
+        let Some(bytes) = self.bytes()? else {
+            return Ok(None);
+        };
+        let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+        number.map(Some).ok_or_else(|| ReadError::Mismatch("the counter key holds no whole number of 0 or more".into()))
+    }
+
+    /// The next reply, of `ZRANGE 0 0 WITHSCORES`, as the lowest score; `None` for an empty set.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Shape`] where it holds no score.
+    pub fn first_score(&mut self) -> Result<Option<f64>, ReadError> {
+        let items = self.array()?;
+        let Some(score) = items.last() else {
+            return Ok(None);
+        };
+        let number = match score {
+            Reply::Bytes(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
+            _ => None,
+        };
+        number.map(Some).ok_or(ReadError::Shape("not a score"))
+    }
+}
