@@ -22,6 +22,7 @@
 
 use crate::anchors::Anchors;
 use crate::curve::{Age, Curve};
+use crate::pops::PopCount;
 use crate::reads::{Ask, Read, ReadError, Replies, Reply};
 use bytes::Bytes;
 use std::time::Instant;
@@ -55,6 +56,10 @@ pub struct Look {
     pub sent: Instant,
     /// Just after their replies had come.
     pub received: Instant,
+    /// The same moment in seconds since 1970, to compare with stored times.
+    pub unix: f64,
+    /// The removals that keyspace notifications have counted so far, where they are asked for.
+    pub pops: Option<PopCount>,
 }
 
 /// What one look added.

@@ -42,6 +42,29 @@ pub enum Read {
     StreamAfter(Bytes, Bytes, u64),
     /// `XPENDING key group - + 1`: O(log n); the pending entry with the lowest id.
     StreamFirstPending(Bytes, Bytes),
+    /// `TYPE key`: O(1); for `check` only.
+    Type(Bytes),
+}
+
+impl Read {
+    /// The key that is read.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Self::ListLength(key)
+            | Self::ListRange(key, ..)
+            | Self::ListPosition { key, .. }
+            | Self::SetSize(key)
+            | Self::SetCountTo(key, _)
+            | Self::SetFirst(key)
+            | Self::Get(key)
+            | Self::StreamLength(key)
+            | Self::StreamGroups(key)
+            | Self::StreamAfter(key, ..)
+            | Self::StreamFirstPending(key, _)
+            | Self::Type(key) => key,
+        }
+    }
 }
 
 /// What one queue asks for in one round trip.

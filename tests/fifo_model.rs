@@ -82,7 +82,7 @@ impl Model {
             let mut ask = Ask::default();
             fifo.ask(&mut ask);
             let replies = ask.atomic.iter().map(|read| Ok(self.reply(read))).collect();
-            let look = Look { sent: at, received: at };
+            let look = Look { sent: at, received: at, unix: 0.0, pops: None };
             if let Some(seen) = fifo.answer(&mut Replies::new(replies), look).unwrap() {
                 return seen;
             }

@@ -1,0 +1,127 @@
+//! The keys that people keep beside a plain queue: jobs in flight, delayed, retrying, dead, and counters of jobs done.
+//!
+//! Jobs in flight and dead ones are in a structure of the queue's own kind (list beside list, sorted set beside sorted
+//! set), delayed and retrying ones in sorted sets by due time, counters in strings that workers INCR.
+//!
+//! Cost of a look: one O(1) command a key, three O(log n) ones for each sorted set by due time.
+
+use super::due_set::{DueSet, DueSetSeen};
+use super::{Observation, Options};
+use crate::reads::{Ask, Read, ReadError, Replies};
+use bytes::Bytes;
+
+/// The keys that are configured.
+#[derive(Debug)]
+pub struct Companions {
+    size: fn(Bytes) -> Read,
+    in_flight: Option<Bytes>,
+    dead: Option<Bytes>,
+    processed: Option<Bytes>,
+    failed: Option<Bytes>,
+    delayed: Option<DueSet>,
+    retrying: Option<DueSet>,
+}
+
+/// What a look says of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompanionsSeen {
+    in_flight: Option<u64>,
+    dead: Option<u64>,
+    /// The counter of jobs done; 0 while its key does not exist.
+    pub processed: Option<u64>,
+    failed: Option<u64>,
+    delayed: Option<DueSetSeen>,
+    retrying: Option<DueSetSeen>,
+}
+
+impl Companions {
+    /// Takes the options; `size` reads the size of a structure of the queue's own kind.
+    pub fn new(options: &mut Options, size: fn(Bytes) -> Read) -> Self {
+        let unit = options.unit("due_unit");
+        Self {
+            size,
+            in_flight: None,
+            dead: options.bytes("dead"),
+            processed: options.bytes("processed"),
+            failed: options.bytes("failed"),
+            delayed: options.bytes("delayed").map(|key| DueSet::new(key, unit)),
+            retrying: options.bytes("retrying").map(|key| DueSet::new(key, unit)),
+        }
+    }
+
+    /// Takes the option `in_flight` too, for a layout that does not know the jobs in flight by itself.
+    #[must_use]
+    pub fn with_in_flight(mut self, options: &mut Options) -> Self {
+        self.in_flight = options.bytes("in_flight");
+        self
+    }
+
+    /// Adds what this look wants to know.
+    pub fn ask(&mut self, ask: &mut Ask, now: f64) {
+        for key in [&self.in_flight, &self.dead].into_iter().flatten() {
+            ask.plain.push((self.size)(key.clone()));
+        }
+        for key in [&self.processed, &self.failed].into_iter().flatten() {
+            ask.plain.push(Read::Get(key.clone()));
+        }
+        for set in [&mut self.delayed, &mut self.retrying].into_iter().flatten() {
+            set.ask(ask, now);
+        }
+    }
+
+    /// Takes the replies; `None` asks for another round.
+    ///
+    /// # Errors
+    /// Where one of the keys can't be read.
+    pub fn answer(&mut self, replies: &mut Replies) -> Result<Option<CompanionsSeen>, ReadError> {
+        let mut seen = CompanionsSeen::default();
+        if self.in_flight.is_some() {
+            seen.in_flight = Some(replies.count()?);
+        }
+        if self.dead.is_some() {
+            seen.dead = Some(replies.count()?);
+        }
+        if self.processed.is_some() {
+            seen.processed = Some(replies.counter()?.unwrap_or(0));
+        }
+        if self.failed.is_some() {
+            seen.failed = Some(replies.counter()?.unwrap_or(0));
+        }
+        let mut complete = true;
+        if let Some(set) = &mut self.delayed {
+            seen.delayed = set.answer(replies)?;
+            complete &= seen.delayed.is_some();
+        }
+        if let Some(set) = &mut self.retrying {
+            seen.retrying = set.answer(replies)?;
+            complete &= seen.retrying.is_some();
+        }
+        Ok(complete.then_some(seen))
+    }
+}
+
+impl CompanionsSeen {
+    /// Adds what was seen to an observation that has its length.
+    pub fn add_to(self, observation: &mut Observation) {
+        observation.in_flight = observation.in_flight.or(self.in_flight);
+        observation.dead = self.dead;
+        if let Some(set) = self.delayed {
+            observation.delayed = Some(set.later + observation.delayed.unwrap_or(0));
+        }
+        observation.retrying = self.retrying.map(|set| set.later);
+        observation.due = match (self.delayed, self.retrying) {
+            (None, None) => None,
+            (delayed, retrying) => Some(delayed.map_or(0, |set| set.due) + retrying.map_or(0, |set| set.due)),
+        };
+        if let Some(processed) = self.processed {
+            observation.counts.processed = Some(processed).into();
+            // What came is what is done, in flight or still there.
+            let still = observation.length.map(|length| length + self.in_flight.unwrap_or(0));
+            observation.counts.arrivals = still.map(|still| still + processed).into();
+            observation.counts.gap = false;
+        }
+        if self.failed.is_some() {
+            observation.counts.failed = self.failed.into();
+        }
+    }
+}

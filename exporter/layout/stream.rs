@@ -1,0 +1,319 @@
+//! `stream:KEY?group=NAME`: a Redis stream read by a consumer group.
+//!
+//! | option | |
+//! |---|---|
+//! | `group` | the consumer group; may be left out where there is just one |
+//! | `dead` | a stream beside it: jobs given up |
+//! | `delayed`, `retrying` | sorted sets by due time; `due_unit` where their magnitude does not tell |
+//! | `failed` | a counter that workers INCR |
+//!
+//! Length is the group's lag: entries not delivered yet. Redis gives none (nil) once an undelivered entry was deleted, or
+//! the group was moved, and gives too much once undelivered entries were trimmed. So the entry after the last delivered
+//! one is looked at whenever it can have changed: none there means nothing waits; with no lag, or on Redis 6, up to
+//! [`COUNT_MAX`] entries are counted, and beyond that the length is absent. A trim takes the oldest, so where fewer
+//! entries exist than the lag says, all that exist wait.
+//!
+//! Processed is entries-read less pending: acknowledged, failed ones included; arrivals are entries-read plus lag. Both
+//! are Redis's own counts (XINFO GROUPS), absent while it gives none. Ids hold the time in milliseconds unless the
+//! producer sets its own; ids before 2001 or a day ahead are taken for such, and give no age.
+//!
+//! In flight is the group's pending count, with entries that were deleted while pending: Redis counts them too.
+//!
+//! Cost of a look: XINFO GROUPS and XLEN; one XRANGE of one entry, payload included, in a second round when consumers
+//! have moved on; one XPENDING of one entry while something is pending.
+
+use super::companions::{Companions, CompanionsSeen};
+use super::{Layout, Observation, Options};
+use crate::curve::Age;
+use crate::fifo::Look;
+use crate::flow::{Count, Counts};
+use crate::reads::{Ask, Read, ReadError, Replies, Reply};
+use crate::times;
+use bytes::Bytes;
+
+/// The most entries that are counted where Redis gives no lag; their payloads come along.
+pub const COUNT_MAX: u64 = 1_000;
+
+struct Stream {
+    key: Bytes,
+    group: Option<Bytes>,
+    companions: Companions,
+    /// What the first undelivered entry was at the last look.
+    known: Option<Known>,
+    /// The group that is read: the configured one, or the only one.
+    reading: Option<Bytes>,
+    was_pending: bool,
+    stage: Stage,
+    beside: Option<CompanionsSeen>,
+}
+
+/// Where a look stands.
+enum Stage {
+    First,
+    /// The group as the first round found it, with the age of its first pending entry where that was asked.
+    Second {
+        group: Group,
+        size: u64,
+        first_pending: Option<Bytes>,
+    },
+}
+
+/// One group, of XINFO GROUPS.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Group {
+    name: Bytes,
+    pending: u64,
+    delivered: Bytes,
+    read: Option<u64>,
+    lag: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    delivered: Bytes,
+    lag: u64,
+    size: u64,
+    /// Id of the first undelivered entry; `None` where there is none.
+    first: Option<Bytes>,
+}
+
+pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+    Box::new(Stream {
+        key,
+        group: options.bytes("group"),
+        companions: Companions::new(options, Read::StreamLength),
+        known: None,
+        reading: None,
+        was_pending: false,
+        stage: Stage::First,
+        beside: None,
+    })
+}
+
+impl Layout for Stream {
+    fn key(&self) -> &Bytes {
+        &self.key
+    }
+
+    fn ask(&mut self, ask: &mut Ask, now: f64) {
+        match &self.stage {
+            Stage::First => {
+                ask.plain.push(Read::StreamGroups(self.key.clone()));
+                ask.plain.push(Read::StreamLength(self.key.clone()));
+                if let Some(group) = self.reading.as_ref().filter(|_| self.was_pending) {
+                    ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.clone()));
+                }
+                self.companions.ask(ask, now);
+            }
+            Stage::Second { group, .. } => {
+                let count = if group.lag.is_some() { 1 } else { COUNT_MAX + 1 };
+                ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
+                if group.pending > 0 && !self.was_pending {
+                    ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.name.clone()));
+                }
+                if self.beside.is_none() {
+                    self.companions.ask(ask, now);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
+        match std::mem::replace(&mut self.stage, Stage::First) {
+            Stage::First => self.first_round(replies, look),
+            Stage::Second { group, size, first_pending } => {
+                self.second_round(group, size, first_pending, replies, look)
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn first_round(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
+        self.beside = None;
+        let groups = groups(replies.take());
+        let size = replies.count()?;
+        let asked_pending = self.was_pending && self.reading.is_some();
+        let first_pending = if asked_pending { first_pending(replies) } else { Ok(None) };
+        self.beside = self.companions.answer(replies)?;
+        let Some(groups) = groups? else {
+            // No such key: an empty queue.
+            (self.known, self.was_pending) = (None, false);
+            let counts = Counts { arrivals: Count::Total(0), processed: Count::Total(0), ..Counts::default() };
+            let empty =
+                Observation { length: Some(0), in_flight: Some(0), age: Age::EMPTY, counts, ..Observation::default() };
+            return Ok(self.beside.take().map(|beside| with(empty, beside)));
+        };
+        let group = self.choose(groups)?;
+        let first_pending = if self.reading.as_ref() == Some(&group.name) { first_pending? } else { None };
+        self.reading = Some(group.name.clone());
+        let needs_pending = group.pending > 0 && !self.was_pending;
+        let first = self.first_undelivered(&group, size);
+        match (first, needs_pending, self.beside.take()) {
+            (Some(first), false, Some(beside)) => {
+                let length = waiting(&group, size, first.as_ref().map(|_| 1));
+                let observation = self.observe(group, size, length, first, first_pending, look);
+                Ok(Some(with(observation, beside)))
+            }
+            (_, _, beside) => {
+                self.beside = beside;
+                self.stage = Stage::Second { group, size, first_pending };
+                Ok(None)
+            }
+        }
+    }
+
+    fn second_round(
+        &mut self,
+        group: Group,
+        size: u64,
+        pending: Option<Bytes>,
+        replies: &mut Replies,
+        look: Look,
+    ) -> Result<Option<Observation>, ReadError> {
+        let beside = self.beside.take();
+        let entries = replies.array()?;
+        let first_pending = if group.pending > 0 && !self.was_pending { first_pending(replies)? } else { pending };
+        let beside = match beside {
+            Some(beside) => beside,
+            None => self.companions.answer(replies)?.unwrap_or_default(),
+        };
+        let first = entries.first().map(entry_id).transpose()?;
+        let length = waiting(&group, size, Some(entries.len() as u64));
+        Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside)))
+    }
+
+    fn choose(&self, groups: Vec<Group>) -> Result<Group, ReadError> {
+        let names = || {
+            let names: Vec<_> = groups.iter().map(|group| String::from_utf8_lossy(&group.name).into_owned()).collect();
+            if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
+        };
+        let found = match &self.group {
+            Some(name) => groups.iter().find(|group| group.name == *name),
+            None => groups.first().filter(|_| groups.len() == 1),
+        };
+        found.cloned().ok_or_else(|| {
+            ReadError::Mismatch(match &self.group {
+                Some(name) => format!("the stream has no group {}; {}", String::from_utf8_lossy(name), names()),
+                None => format!("which consumer group is meant? Set group=NAME; {}", names()),
+            })
+        })
+    }
+
+    /// The first undelivered entry where the first round tells it: there is none, or it is the one of the last look.
+    /// The outer `None` says that it must be read.
+    #[allow(clippy::option_option)]
+    fn first_undelivered(&self, group: &Group, size: u64) -> Option<Option<Bytes>> {
+        if size == 0 || group.lag == Some(0) {
+            return Some(None);
+        }
+        let (known, lag) = (self.known.as_ref()?, group.lag?);
+        // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed.
+        let only_grew =
+            known.delivered == group.delivered && lag >= known.lag && lag - known.lag == size.wrapping_sub(known.size);
+        only_grew.then(|| known.first.clone())
+    }
+
+    fn observe(
+        &mut self,
+        group: Group,
+        size: u64,
+        length: Option<u64>,
+        first: Option<Bytes>,
+        first_pending: Option<Bytes>,
+        look: Look,
+    ) -> Observation {
+        let age = match &first {
+            None => Age::EMPTY,
+            Some(id) => match id_age(id, look.unix) {
+                Some(seconds) => Age::Known { seconds, error: 0.0 },
+                None => Age::Unknown,
+            },
+        };
+        // A group that has read nothing counts from 0, though Redis says nil.
+        let read = group.read.or_else(|| (group.delivered == "0-0").then_some(0));
+        let counts = Counts {
+            arrivals: read.zip(group.lag).map(|(read, lag)| read + lag).into(),
+            processed: read.and_then(|read| read.checked_sub(group.pending)).into(),
+            ..Counts::default()
+        };
+        let oldest_in_flight = first_pending.filter(|_| group.pending > 0).and_then(|id| id_age(&id, look.unix));
+        self.was_pending = group.pending > 0;
+        self.known = group.lag.map(|lag| Known { delivered: group.delivered, lag, size, first });
+        Observation { length, in_flight: Some(group.pending), age, oldest_in_flight, counts, ..Observation::default() }
+    }
+}
+
+fn with(mut observation: Observation, beside: CompanionsSeen) -> Observation {
+    beside.add_to(&mut observation);
+    observation
+}
+
+/// How many entries wait, of a stream of `size`, where `seen` were read after the last delivered one; `None` where that
+/// can't be told.
+fn waiting(group: &Group, size: u64, seen: Option<u64>) -> Option<u64> {
+    match (seen, group.lag) {
+        (None | Some(0), _) => Some(0),
+        (_, Some(lag)) => Some(lag.min(size)),
+        (_, None) if group.delivered == "0-0" => Some(size),
+        (Some(seen), None) => (seen <= COUNT_MAX).then_some(seen),
+    }
+}
+
+/// The groups, or `None` where the key does not exist.
+fn groups(reply: Result<Reply, ReadError>) -> Result<Option<Vec<Group>>, ReadError> {
+    let items = match reply {
+        Ok(Reply::Array(items)) => items,
+        Ok(_) => return Err(ReadError::Shape("groups that are no array")),
+        Err(ReadError::Refused(text)) if text.contains("no such key") => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    items.into_iter().map(group).collect::<Result<Vec<_>, _>>().map(Some)
+}
+
+fn group(reply: Reply) -> Result<Group, ReadError> {
+    let Reply::Array(fields) = reply else { return Err(ReadError::Shape("a group that is no array")) };
+    let mut group = Group::default();
+    let mut fields = fields.into_iter();
+    while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+        let Reply::Bytes(name) = name else { return Err(ReadError::Shape("a field of a group without a name")) };
+        let number = match &value {
+            Reply::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
+        match (name.as_ref(), value) {
+            // Copied, for a reply shares its memory with the whole batch of replies.
+            (b"name", Reply::Bytes(value)) => group.name = Bytes::copy_from_slice(&value),
+            (b"last-delivered-id", Reply::Bytes(value)) => group.delivered = Bytes::copy_from_slice(&value),
+            (b"pending", _) => group.pending = number.ok_or(ReadError::Shape("a pending count that is no number"))?,
+            (b"entries-read", _) => group.read = number,
+            (b"lag", _) => group.lag = number,
+            _ => {}
+        }
+    }
+    if group.delivered.is_empty() {
+        return Err(ReadError::Shape("a group without a last delivered id"));
+    }
+    Ok(group)
+}
+
+fn entry_id(entry: &Reply) -> Result<Bytes, ReadError> {
+    match entry {
+        Reply::Array(parts) => match parts.first() {
+            Some(Reply::Bytes(id)) => Ok(Bytes::copy_from_slice(id)),
+            _ => Err(ReadError::Shape("an entry without an id")),
+        },
+        _ => Err(ReadError::Shape("an entry that is no array")),
+    }
+}
+
+fn first_pending(replies: &mut Replies) -> Result<Option<Bytes>, ReadError> {
+    replies.array()?.first().map(entry_id).transpose()
+}
+
+/// How long ago the entry was added, by the milliseconds in its id; `None` where the id is no time.
+fn id_age(id: &[u8], now: f64) -> Option<f64> {
+    let text = std::str::from_utf8(id).ok()?;
+    let millis: u64 = text.split('-').next()?.parse().ok()?;
+    times::age(millis as f64 / 1e3, now)
+}

@@ -1,0 +1,420 @@
+//! The connection to Redis: the only file that names fred.
+//!
+//! All reads of one slice of a poll go to each Redis node as one pipeline, so a slice is one round trip. The atomic reads
+//! of [`GROUP`] queues share one MULTI/EXEC; the reply of a group in which one read fails is an error as a whole, so such a
+//! group is read again, queue by queue, and the queue at fault is read alone from then on ([`Request::alone`]).
+//!
+//! fred writes each command of a pipeline to the socket by itself unless another command is queued behind it; the PING at
+//! the end of each pipeline is that command, and turns a system call a command into one a buffer.
+//!
+//! A client that gave no answer at all is dropped and made anew at the next poll: that reads a rotated password or
+//! certificate, resolves names again, and leaves nothing of the old state behind. Within a cluster fred reconnects to
+//! single nodes by itself, without end, after 0.1 to 1 s with jitter.
+
+use crate::config::{RedisConfig, UrlSource};
+use crate::reads::{Ask, Read, ReadError, Reply};
+use crate::watcher::Watcher;
+use bytes::Bytes;
+use fred::error::{Error, ErrorKind};
+use fred::prelude::*;
+use fred::types::RespVersion;
+use fred::types::config::{Server, TlsConfig, TlsConnector};
+use fred::types::sorted_sets::ZRange;
+use fred::types::{ClusterHash, CustomCommand};
+use futures_util::future::join_all;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Queues that share one MULTI/EXEC: it holds Redis for about 50 us, and each saves two commands of six.
+const GROUP: usize = 16;
+/// Events that may be on their way before one is lost, and with it a subscription's count.
+const EVENTS: usize = 65_536;
+
+/// What one queue asks for.
+#[derive(Debug)]
+pub struct Request {
+    /// The reads.
+    pub ask: Ask,
+    /// Whether its atomic reads get a MULTI/EXEC of their own.
+    pub alone: bool,
+}
+
+/// The answers to one [`Request`]: atomic reads first, then plain ones.
+pub type Answers = Vec<Result<Reply, ReadError>>;
+
+/// A connected client.
+pub struct Connection {
+    client: Client,
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+    watcher: Option<Watcher>,
+    timeout: Duration,
+    clustered: bool,
+}
+
+impl Drop for Connection {
+    /// Closes the sockets at once: a QUIT to a server that does not answer would wait.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Checks the settings as far as that goes without a connection.
+///
+/// # Errors
+/// One text that names the setting and the remedy, and holds no secret.
+pub fn check(config: &RedisConfig) -> Result<(), String> {
+    settings(config).map(|_| ())
+}
+
+impl Connection {
+    /// Connects, logs in, and subscribes to the removals of the lists in `notify`.
+    ///
+    /// # Errors
+    /// [`ReadError::Login`] where Redis refuses the login, else [`ReadError::NoAnswer`].
+    pub async fn open(config: &RedisConfig, notify: &[Bytes]) -> Result<Self, ReadError> {
+        let settings = settings(config).map_err(ReadError::NoAnswer)?;
+        let clustered = settings.server.is_clustered();
+        let mut builder = Builder::from_config(settings);
+        let timeouts = config.timeouts;
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = timeouts.connect;
+            connection.internal_command_timeout = timeouts.connect;
+            connection.max_command_attempts = 1;
+            connection.disable_cluster_health_check = true;
+        });
+        builder.with_performance_config(|performance| {
+            performance.default_command_timeout = timeouts.command;
+            performance.max_feed_count = u64::MAX;
+            performance.broadcast_channel_capacity = EVENTS;
+        });
+        if clustered {
+            builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 1_000, 2));
+        }
+        let client = builder.build().map_err(|error| ReadError::NoAnswer(error.to_string()))?;
+        // fred has a bound for each step of connecting; this one is for all of them.
+        let task = tokio::time::timeout(timeouts.connect, client.init());
+        let task = task.await.map_err(|_| ReadError::NoAnswer("connecting timed out".into()))?.map_err(refusal)?;
+        let mut connection = Self { client, task, watcher: None, timeout: timeouts.command, clustered };
+        if !notify.is_empty() {
+            connection.watcher = Watcher::start(&builder, notify, timeouts.connect).await;
+        }
+        Ok(connection)
+    }
+
+    /// The removals from a list that notifications have counted so far.
+    #[must_use]
+    pub fn pops(&self, key: &Bytes) -> Option<crate::pops::PopCount> {
+        self.watcher.as_ref()?.count(key)
+    }
+
+    /// Whether this is a Redis Cluster.
+    #[must_use]
+    pub fn is_clustered(&self) -> bool {
+        self.clustered
+    }
+
+    /// Reads all requests, one pipeline for each node. Answers come in the order of the requests.
+    pub async fn read(&self, requests: &[Request]) -> Vec<Answers> {
+        let cluster = if self.clustered { self.client.cached_cluster_state() } else { None };
+        let mut nodes: BTreeMap<Option<&Server>, Vec<usize>> = BTreeMap::new();
+        for (index, request) in requests.iter().enumerate() {
+            let first = request.ask.atomic.first().or(request.ask.plain.first());
+            let node = first.zip(cluster.as_ref()).and_then(|(read, cluster)| cluster.get_server(slot(read)));
+            nodes.entry(node).or_default().push(index);
+        }
+        let reads = nodes.into_values().map(|indices| self.read_node(requests, indices));
+        let mut answers: Vec<Answers> = requests.iter().map(|_| Vec::new()).collect();
+        for (index, answer) in join_all(reads).await.into_iter().flatten() {
+            if let Some(slot) = answers.get_mut(index) {
+                *slot = answer;
+            }
+        }
+        answers
+    }
+
+    async fn read_node(&self, requests: &[Request], indices: Vec<usize>) -> Vec<(usize, Answers)> {
+        let groups = self.groups(requests, &indices);
+        let mut batch = Batch::default();
+        for group in &groups {
+            batch.add_group(requests, group);
+        }
+        for index in &indices {
+            batch.add_plain(requests, *index);
+        }
+        let mut results = self.send(&batch).await.into_iter();
+        let mut answers: BTreeMap<usize, Answers> = indices.iter().map(|index| (*index, Vec::new())).collect();
+        let mut failed = Vec::new();
+        for group in &groups {
+            match take_group(requests, group, &mut results) {
+                Ok(found) => found.into_iter().for_each(|(index, answer)| extend(&mut answers, index, answer)),
+                Err(error) if group.len() == 1 || error.is_silence() => {
+                    group.iter().for_each(|index| extend(&mut answers, *index, all(&error, requests, *index)));
+                }
+                Err(_) => failed.extend(group.iter().copied()),
+            }
+        }
+        let plain: Vec<(usize, Answers)> = indices
+            .iter()
+            .map(|index| (*index, results.by_ref().take(plain_count(requests, *index)).collect()))
+            .collect();
+        for (index, answer) in self.read_alone(requests, &failed).await {
+            extend(&mut answers, index, answer);
+        }
+        for (index, answer) in plain {
+            extend(&mut answers, index, answer);
+        }
+        answers.into_iter().collect()
+    }
+
+    /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
+    async fn read_alone(&self, requests: &[Request], indices: &[usize]) -> Vec<(usize, Answers)> {
+        if indices.is_empty() {
+            return Vec::new();
+        }
+        let mut batch = Batch::default();
+        for index in indices {
+            batch.add_group(requests, &[*index]);
+        }
+        let mut results = self.send(&batch).await.into_iter();
+        let read = indices.iter().map(|index| match take_group(requests, &[*index], &mut results) {
+            Ok(found) => (*index, found.into_iter().flat_map(|(_, answer)| answer).collect()),
+            Err(error) => (*index, all(&error, requests, *index)),
+        });
+        read.collect()
+    }
+
+    /// Requests with atomic reads, as they share a MULTI/EXEC: only within one slot in a cluster.
+    fn groups(&self, requests: &[Request], indices: &[usize]) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        let mut open: Option<u16> = None;
+        for index in indices {
+            let Some(request) = requests.get(*index).filter(|request| !request.ask.atomic.is_empty()) else { continue };
+            let slot = if self.clustered { request.ask.atomic.first().map_or(0, slot) } else { 0 };
+            match groups.last_mut() {
+                Some(group) if open == Some(slot) && !request.alone && group.len() < GROUP => group.push(*index),
+                _ => groups.push(vec![*index]),
+            }
+            open = (!request.alone).then_some(slot);
+        }
+        groups
+    }
+
+    /// Sends a batch and returns as many results as it has commands.
+    async fn send(&self, batch: &Batch) -> Answers {
+        let pipeline = self.client.pipeline();
+        for command in &batch.commands {
+            if let Err(error) = queue(&pipeline, command).await {
+                return vec![Err(refusal(error)); batch.commands.len()];
+            }
+        }
+        let both = async { tokio::join!(pipeline.try_all::<Value>(), self.client.ping::<Value>(None)) };
+        let results = match tokio::time::timeout(self.timeout, both).await {
+            Ok((results, _)) => results,
+            Err(_) => return vec![Err(ReadError::NoAnswer("timed out".into())); batch.commands.len()],
+        };
+        match <[_; 1]>::try_from(results) {
+            // One error for the whole pipeline, where it was not sent or not answered.
+            Ok([Err(error)]) => vec![Err(refusal(error)); batch.commands.len()],
+            Ok([Ok(value)]) => vec![reply(value)],
+            Err(results) => results.into_iter().map(|result| result.map_err(refusal).and_then(reply)).collect(),
+        }
+    }
+}
+
+/// A command of a pipeline.
+enum Command {
+    Multi(u16),
+    Exec(u16),
+    Read(Read),
+}
+
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Command>,
+}
+
+impl Batch {
+    fn add_group(&mut self, requests: &[Request], group: &[usize]) {
+        let first = group.first().and_then(|index| requests.get(*index)?.ask.atomic.first());
+        let slot = first.map_or(0, slot);
+        self.commands.push(Command::Multi(slot));
+        for request in group.iter().filter_map(|index| requests.get(*index)) {
+            self.commands.extend(request.ask.atomic.iter().cloned().map(Command::Read));
+        }
+        self.commands.push(Command::Exec(slot));
+    }
+
+    fn add_plain(&mut self, requests: &[Request], index: usize) {
+        if let Some(request) = requests.get(index) {
+            self.commands.extend(request.ask.plain.iter().cloned().map(Command::Read));
+        }
+    }
+}
+
+fn slot(read: &Read) -> u16 {
+    fred::util::redis_keyslot(read.key())
+}
+
+fn plain_count(requests: &[Request], index: usize) -> usize {
+    requests.get(index).map_or(0, |request| request.ask.plain.len())
+}
+
+fn extend(answers: &mut BTreeMap<usize, Answers>, index: usize, more: Answers) {
+    answers.entry(index).or_default().extend(more);
+}
+
+fn all(error: &ReadError, requests: &[Request], index: usize) -> Answers {
+    let count = requests.get(index).map_or(0, |request| request.ask.atomic.len());
+    vec![Err(error.clone()); count]
+}
+
+/// Takes the results of MULTI, the queued reads and EXEC of one group.
+///
+/// An error at a read says why EXEC gave up; else the reply of EXEC, which must hold one reply a read.
+fn take_group(
+    requests: &[Request],
+    group: &[usize],
+    results: &mut std::vec::IntoIter<Result<Reply, ReadError>>,
+) -> Result<Vec<(usize, Answers)>, ReadError> {
+    let counts: Vec<usize> =
+        group.iter().map(|index| requests.get(*index).map_or(0, |request| request.ask.atomic.len())).collect();
+    let total: usize = counts.iter().sum();
+    let queued: Vec<_> = results.by_ref().take(total + 1).collect();
+    let executed = results.next().unwrap_or(Err(ReadError::Shape("no reply to EXEC")));
+    if let Some(error) = queued.into_iter().find_map(Result::err) {
+        return Err(error);
+    }
+    let replies = match executed? {
+        Reply::Array(replies) if replies.len() == total => replies,
+        _ => return Err(ReadError::Shape("EXEC gave other than one reply a command")),
+    };
+    let mut replies = replies.into_iter().map(Ok);
+    Ok(group.iter().zip(counts).map(|(index, count)| (*index, replies.by_ref().take(count).collect())).collect())
+}
+
+async fn queue(pipeline: &fred::clients::Pipeline<Client>, command: &Command) -> Result<(), Error> {
+    let transaction = |name, slot| CustomCommand::new_static(name, ClusterHash::Custom(slot), false);
+    let none = Vec::<Value>::new;
+    let _: Value = match command {
+        Command::Multi(slot) => pipeline.custom(transaction("MULTI", *slot), none()).await?,
+        Command::Exec(slot) => pipeline.custom(transaction("EXEC", *slot), none()).await?,
+        Command::Read(read) => match read.clone() {
+            Read::ListLength(key) => pipeline.llen(key).await?,
+            Read::ListRange(key, start, stop) => pipeline.lrange(key, start, stop).await?,
+            Read::ListPosition { key, element, rank, count, max } => {
+                pipeline.lpos(key, element, Some(rank), Some(count), Some(max)).await?
+            }
+            Read::SetSize(key) => pipeline.zcard(key).await?,
+            Read::SetCountTo(key, max) => pipeline.zcount(key, f64::NEG_INFINITY, max).await?,
+            Read::SetFirst(key) => {
+                let (first, last) = (ZRange::try_from(0)?, ZRange::try_from(0)?);
+                pipeline.zrange(key, first, last, None, false, None, true).await?
+            }
+            Read::Get(key) => pipeline.get(key).await?,
+            Read::StreamLength(key) => pipeline.xlen(key).await?,
+            Read::StreamGroups(key) => pipeline.xinfo_groups(key).await?,
+            Read::StreamAfter(key, after, count) => {
+                let start = if after.is_empty() { "-".into() } else { format!("({}", String::from_utf8_lossy(&after)) };
+                pipeline.xrange(key, start, "+", Some(count)).await?
+            }
+            Read::StreamFirstPending(key, group) => {
+                let group = fred::bytes_utils::Str::try_from(group)
+                    .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a group name that is not UTF-8"))?;
+                pipeline.xpending(key, group, ("-", "+", 1)).await?
+            }
+            Read::Type(key) => pipeline.r#type(key).await?,
+        },
+    };
+    Ok(())
+}
+
+fn reply(value: Value) -> Result<Reply, ReadError> {
+    Ok(match value {
+        Value::Null => Reply::Nil,
+        Value::Integer(number) => Reply::Int(number),
+        Value::String(text) => Reply::Bytes(text.into_inner()),
+        Value::Bytes(bytes) => Reply::Bytes(bytes),
+        Value::Double(number) => Reply::Bytes(number.to_string().into()),
+        Value::Array(values) => Reply::Array(values.into_iter().map(reply).collect::<Result<_, _>>()?),
+        Value::Queued => Reply::Nil,
+        _ => return Err(ReadError::Shape("a reply of a kind that RESP2 does not have")),
+    })
+}
+
+/// Sorts fred's errors: what the server said, and what is only that it said nothing.
+fn refusal(error: Error) -> ReadError {
+    match error.kind() {
+        ErrorKind::Auth => ReadError::Login(error.details().to_string()),
+        ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Cluster => {
+            ReadError::Refused(error.details().to_string())
+        }
+        _ => ReadError::NoAnswer(error.details().to_string()),
+    }
+}
+
+/// fred's configuration: the URL read anew, certificates too.
+fn settings(config: &RedisConfig) -> Result<Config, String> {
+    let (name, url) = match &config.url {
+        UrlSource::Given(url) => ("REDIS_URL", url.0.clone()),
+        UrlSource::File(path) => {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("REDIS_URL_FILE: can't read {}: {error}", path.display()))?;
+            ("the URL in REDIS_URL_FILE", text.trim().to_string())
+        }
+    };
+    // fred's own message may quote the URL, and with it the password.
+    let mut settings = Config::from_url(&url).map_err(|_| {
+        format!(
+            "{name} is no URL of Redis; write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, \
+             redis-cluster:// or redis-sentinel://HOST:PORT?sentinelServiceName=NAME, percent-encoding such bytes as @ : / \
+             in the password"
+        )
+    })?;
+    settings.version = RespVersion::RESP2;
+    if settings.tls.is_some() {
+        settings.tls = Some(tls(config)?);
+    } else if config.ca_file.is_some() || config.identity.is_some() {
+        return Err(format!(
+            "REDIS_CA_FILE and REDIS_CERT_FILE need TLS, which {name} does not ask for; write rediss://"
+        ));
+    }
+    Ok(settings)
+}
+
+fn tls(config: &RedisConfig) -> Result<TlsConfig, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // One bad certificate of the system's is no reason to trust none.
+        let _ = roots.add(certificate);
+    }
+    if let Some(path) = &config.ca_file {
+        for certificate in certificates(path, "REDIS_CA_FILE")? {
+            roots.add(certificate).map_err(|error| format!("REDIS_CA_FILE: {}: {error}", path.display()))?;
+        }
+    }
+    let builder = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS: {error}"))?
+        .with_root_certificates(roots);
+    let client = match &config.identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key_file)) => {
+            let chain = certificates(certificate, "REDIS_CERT_FILE")?;
+            let key = PrivateKeyDer::from_pem_file(key_file)
+                .map_err(|error| format!("REDIS_KEY_FILE: {}: {error}", key_file.display()))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| format!("REDIS_CERT_FILE and REDIS_KEY_FILE: {error}"))?
+        }
+    };
+    Ok(TlsConfig::from(TlsConnector::from(client)))
+}
+
+fn certificates(path: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let fault = |error: rustls::pki_types::pem::Error| format!("{name}: {}: {error}", path.display());
+    let found: Vec<_> = CertificateDer::pem_file_iter(path).map_err(fault)?.collect::<Result<_, _>>().map_err(fault)?;
+    if found.is_empty() { Err(format!("{name}: {} holds no certificate", path.display())) } else { Ok(found) }
+}

@@ -1,0 +1,130 @@
+//! What one poll left to be shown: immutable, shared, encoded at most once.
+
+use crate::flow::Totals;
+use crate::label;
+use crate::layout::Observation;
+use crate::spec::Policy;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// What never changes of a queue.
+#[derive(Debug)]
+pub struct Identity {
+    /// The `queue` label.
+    pub label: String,
+    /// The `layout` label.
+    pub layout: &'static str,
+    /// Both as they stand in the text format, braces included.
+    pub labels: String,
+    /// How its workers are scaled.
+    pub policy: Policy,
+}
+
+impl Identity {
+    /// Renders the labels once, for they are written some twenty times a scrape.
+    #[must_use]
+    pub fn new(label: String, layout: &'static str, policy: Policy) -> Self {
+        let mut labels = String::from("{queue=\"");
+        label::escape(&label, &mut labels);
+        labels.push_str("\",layout=\"");
+        labels.push_str(layout);
+        labels.push_str("\"}");
+        Self { label, layout, labels, policy }
+    }
+}
+
+/// The last good look at a queue.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reading {
+    /// What the look saw.
+    pub seen: Observation,
+    /// Counters and rates.
+    pub totals: Totals,
+}
+
+impl Reading {
+    /// Jobs that wait for a worker: those waiting and those due. Absent where either is.
+    #[must_use]
+    pub fn backlog(&self) -> Option<u64> {
+        Some(self.seen.length? + self.seen.due.unwrap_or(0))
+    }
+}
+
+/// One queue in a snapshot.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which queue.
+    pub id: Arc<Identity>,
+    /// Its reading, while fresh.
+    pub reading: Option<Reading>,
+    /// Why there is none, or why it may soon be none.
+    pub problem: Option<Arc<str>>,
+    /// Its backlog over the last minutes.
+    pub trace: Arc<Trace>,
+}
+
+/// The backlog of the last five minutes, for a sparkline.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    last: Option<Instant>,
+    points: VecDeque<Option<u32>>,
+}
+
+impl Trace {
+    /// Points kept.
+    pub const POINTS: usize = 60;
+    const SPACING: Duration = Duration::from_secs(5);
+
+    /// Whether the next point is due.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::SPACING)
+    }
+
+    /// Adds a point, `None` where nothing could be read.
+    pub fn push(&mut self, now: Instant, backlog: Option<u64>) {
+        self.last = Some(now);
+        if self.points.len() == Self::POINTS {
+            self.points.pop_front();
+        }
+        self.points.push_back(backlog.map(|backlog| u32::try_from(backlog).unwrap_or(u32::MAX)));
+    }
+
+    /// The points, oldest first.
+    pub fn points(&self) -> impl Iterator<Item = Option<u32>> + '_ {
+        self.points.iter().copied()
+    }
+}
+
+/// All queues after a poll.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The queues, as configured.
+    pub rows: Vec<Row>,
+    /// Whether Redis answered at the last poll.
+    pub redis_up: bool,
+    /// Whether a poll has ended, well or ill.
+    pub polled: bool,
+    text: OnceLock<Bytes>,
+    gzip: OnceLock<Bytes>,
+}
+
+impl Snapshot {
+    /// A snapshot of these rows.
+    #[must_use]
+    pub fn new(rows: Vec<Row>, redis_up: bool, polled: bool) -> Self {
+        Self { rows, redis_up, polled, ..Self::default() }
+    }
+
+    /// The text format, made by `encode` the first time.
+    pub fn text(&self, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.text.get_or_init(|| encode(self)).clone()
+    }
+
+    /// The same compressed, made by `compress` the first time.
+    pub fn gzip(&self, compress: impl FnOnce() -> Bytes) -> Bytes {
+        self.gzip.get_or_init(compress).clone()
+    }
+}
