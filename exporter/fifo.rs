@@ -9,15 +9,15 @@
 //! A second landmark, an *anchor* near the old end, is looked for from that end. It finds the place where the mark can't
 //! (a burst deeper than the bounded search), and the two together show what a mark alone would hide: elements removed
 //! from the middle (fewer between them than were counted), and copies of the mark (more). What neither can settle is
-//! looked at once more with up to eight older anchors; what stays open is unknown, never guessed.
+//! looked at once more, wider, with up to eight older anchors; what stays open is unknown, never guessed.
 //!
 //! A returned job (pushed back at the old end) makes the number of the oldest job fall back: while it does, only the
 //! least age is known. Removal (LREM, LTRIM, DEL) can't be told from being taken and counts as departure. Elements over
 //! [`MARK_MAX`] bytes are not compared at all (each look would carry them both ways): then only the length is known.
 //! Lists where the same bytes come again and again can't be followed; a step is then a lower bound, the age unknown.
 //!
-//! Cost of a look: LLEN, LRANGE of 2, at most two LPOS that pass 5,000 elements or fewer each (45 ns an element, and
-//! about 64 elements in a quiet queue), whatever the length of the list. Memory: the curve and up to
+//! Cost of a look: LLEN; LRANGE of 2 unless nothing came at the last look; at most two LPOS that pass 5,000 elements or
+//! fewer each (45 ns an element, and 32 to 160 elements in a quiet queue), whatever the length of the list. Memory: the curve and up to
 //! [`Anchors::LIMIT`] anchors.
 
 use crate::anchors::Anchors;
@@ -36,13 +36,13 @@ const ANCHOR_MAX: usize = 8 * 1024;
 const SEARCH_MAX: i64 = 5_000;
 /// The fewest elements searched from the new end; about 1.5 us.
 const SEARCH_MIN: i64 = 32;
-/// The same in a second round, for the mark alone: about 2 ms of Redis, when a burst is deeper than [`SEARCH_MAX`].
+/// The same in a wider round, for the mark alone: about 2 ms of Redis, when a burst is deeper than [`SEARCH_MAX`].
 const MARK_SEARCH_MAX: i64 = 50_000;
 /// How many elements pushed back at the old end a search from there allows for.
 const SLACK: i64 = 64;
 /// The farthest from the old end that an anchor is looked for at each look.
 const ANCHOR_REACH: i64 = 256;
-/// A list of at most this length is searched from the old end for the mark too: that tells for sure whether it is gone.
+/// A list of at most this length is searched whole for the mark.
 const SHORT: i64 = 128;
 /// Stands for any number of holes: far more than a list can have, far less than would overflow.
 const UNKNOWN_HOLES: i64 = 1 << 60;
@@ -89,6 +89,17 @@ pub struct Seen {
 enum End {
     New,
     Old,
+}
+
+/// The rounds of a look: most have the first only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Round {
+    #[default]
+    First,
+    /// Something came to a quiet list: the same again, with the newest elements.
+    Newest,
+    /// The landmarks were not where they should be: more of them, searched for farther.
+    Wider,
 }
 
 /// One search of a look: for which job, from where, over how many elements.
@@ -145,7 +156,7 @@ enum Verdict {
     Cut { job: i64, newer: i64 },
     /// There is no telling.
     Lost,
-    /// A second round may tell.
+    /// A wider round may tell.
     LookAgain,
 }
 
@@ -188,7 +199,10 @@ pub struct Fifo {
     /// Looks left in which only the length is read.
     opaque: u32,
     searches: Vec<Search>,
-    again: bool,
+    round: Round,
+    /// Nothing came at the last look: the mark is still the newest element, most likely, which need not be read then.
+    quiet: bool,
+    reads_newest: bool,
 }
 
 impl Fifo {
@@ -211,28 +225,31 @@ impl Fifo {
             leaving: 0,
             opaque: 0,
             searches: Vec::new(),
-            again: false,
+            round: Round::First,
+            quiet: false,
+            reads_newest: false,
         }
     }
 
-    /// Adds what this look wants to know. Call it again for a second round where [`Fifo::answer`] gave `None`.
+    /// Adds what this look wants to know. Call it again for another round where [`Fifo::answer`] gave `None`.
     pub fn ask(&mut self, ask: &mut Ask) {
         ask.atomic.push(Read::ListLength(self.key.clone()));
         self.searches.clear();
         if self.opaque > 0 {
             return;
         }
-        let (start, stop) = if self.newest_first { (0, 1) } else { (-2, -1) };
-        ask.atomic.push(Read::ListRange(self.key.clone(), start, stop));
-        if self.again {
-            self.plan_second_round()
-        } else {
-            self.plan_first_round()
+        self.reads_newest = self.round != Round::First || !self.quiet;
+        if self.reads_newest {
+            let (start, stop) = if self.newest_first { (0, 1) } else { (-2, -1) };
+            ask.atomic.push(Read::ListRange(self.key.clone(), start, stop));
         }
-        for search in &self.searches {
-            let Some(element) = self.element(search.job) else {
-                continue;
-            };
+        match self.round {
+            Round::Wider => self.plan_wider(),
+            Round::First | Round::Newest => self.plan_narrow(),
+        }
+        for search in std::mem::take(&mut self.searches) {
+            let Some(element) = self.element(search.job) else { continue };
+            self.searches.push(search);
             let from_head = (search.end == End::New) == self.newest_first;
             ask.atomic.push(Read::ListPosition {
                 key: self.key.clone(),
@@ -244,30 +261,37 @@ impl Fifo {
         }
     }
 
-    /// Takes the replies. `None` asks for a second round of the same look, at most one.
+    /// Takes the replies. `None` asks for another round of the same look; there are three at most.
     ///
     /// # Errors
     /// Where the server refused a read or answered in a shape that is not known. The state is then as before.
     pub fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Seen>, ReadError> {
-        let second_round = std::mem::take(&mut self.again);
+        let round = std::mem::take(&mut self.round);
         let length = i64::try_from(replies.count()?).map_err(|_| ReadError::Shape("a length beyond 63 bits"))?;
-        let newest = if self.opaque > 0 { Vec::new() } else { self.newest_elements(replies.array()?)? };
+        let reads_newest = self.reads_newest && self.opaque == 0;
+        let newest = if reads_newest { Some(self.newest_elements(replies.array()?)?) } else { None };
         let mut sights = Vec::with_capacity(self.searches.len());
         for search in std::mem::take(&mut self.searches) {
             sights.push((search, self.sight(&replies.array()?, search, length)?));
         }
-        let verdict = self.judge(length, &sights, second_round);
+        let verdict = self.judge(length, &sights, round == Round::Wider);
+        let stays = matches!(verdict, Verdict::Grew { arrivals: 0, .. });
+        if newest.is_none() && self.opaque == 0 && !stays {
+            self.round = Round::Newest;
+            return Ok(None);
+        }
         if verdict == Verdict::LookAgain {
-            self.again = true;
+            self.round = Round::Wider;
             return Ok(None);
         }
         for (search, sight) in &sights {
-            if *sight == Sight::Copies || second_round && !matches!(sight, Sight::Once(_)) {
+            if *sight == Sight::Copies || round == Round::Wider && !matches!(sight, Sight::Once(_)) {
                 self.anchors.remove(search.job);
             }
         }
         let step = self.apply(verdict, length, look);
-        self.remember(length, &newest, look);
+        self.quiet = stays;
+        self.remember(length, newest.as_deref(), look);
         self.leaving = step.map_or(0, |step| step.departures);
         Ok(Some(Seen { length: length.unsigned_abs(), step, age: self.age(length, look.received) }))
     }
@@ -279,16 +303,15 @@ impl Fifo {
         }
     }
 
-    fn plan_first_round(&mut self) {
+    fn plan_narrow(&mut self) {
         let Some(last) = &self.last else { return };
         let (newest, length) = (last.newest, last.length);
         let oldest = self.oldest(length);
         if last.mark.is_some() {
-            let max = (self.busy * 4.0) as i64;
-            self.searches.push(Search { job: newest, end: End::New, max: max.clamp(SEARCH_MIN, SEARCH_MAX) });
-            if length <= SHORT {
-                self.searches.push(Search { job: newest, end: End::Old, max: length + SLACK });
-            }
+            // A short list is searched whole: that tells for sure whether the mark is gone.
+            let whole = if length <= SHORT { length } else { 0 };
+            let max = (self.busy * 4.0) as i64 + whole;
+            self.searches.push(Search { job: newest, end: End::New, max: max.clamp(whole + SEARCH_MIN, SEARCH_MAX) });
         }
         let staying = oldest + 2 * self.leaving.max(0);
         let reach = oldest + ANCHOR_REACH;
@@ -297,7 +320,7 @@ impl Fifo {
         }
     }
 
-    fn plan_second_round(&mut self) {
+    fn plan_wider(&mut self) {
         let Some(last) = &self.last else { return };
         let (newest, length) = (last.newest, last.length);
         let oldest = self.oldest(length);
@@ -343,7 +366,7 @@ impl Fifo {
     }
 
     /// Draws the conclusion from what was seen; changes nothing.
-    fn judge(&self, length: i64, sights: &[(Search, Sight)], second_round: bool) -> Verdict {
+    fn judge(&self, length: i64, sights: &[(Search, Sight)], wider: bool) -> Verdict {
         let Some(last) = &self.last else {
             return Verdict::First;
         };
@@ -358,10 +381,10 @@ impl Fifo {
         let newest_seen = seen.max_by_key(|(job, _)| *job);
         let none_left = anchors().all(|(_, sight)| *sight == Sight::Gone)
             && (anchors().count() > 0 || !self.anchors.any_before(last.newest));
-        let can_look_again = !second_round && (last.mark.is_some() || self.anchors.any_before(last.newest));
+        let can_look_again = !wider && (last.mark.is_some() || self.anchors.any_before(last.newest));
         match (mark(last.newest, sights), newest_seen) {
             (Mark::At(arrivals), _) => {
-                let anchor = self.landmark(arrivals, length, sights, second_round);
+                let anchor = self.landmark(arrivals, length, sights, wider);
                 // Two that contradict are copies, one of them at least; one that is missing was removed with others.
                 let odd = match anchor {
                     Landmark::Seen { job, newer } => last.newest + arrivals - job - newer < 0,
@@ -504,7 +527,7 @@ impl Fifo {
     }
 
     /// Keeps what the next look needs.
-    fn remember(&mut self, length: i64, newest: &[Bytes], look: Look) {
+    fn remember(&mut self, length: i64, newest: Option<&[Bytes]>, look: Look) {
         // As many are left as came after the last hole, or fewer: so all holes have been passed.
         if self.newest - length + 1 > self.holes_until {
             self.fill_holes();
@@ -513,25 +536,31 @@ impl Fifo {
         self.curve.forget_before(oldest);
         self.anchors.forget_before(oldest);
         self.opaque = self.opaque.saturating_sub(1);
-        if newest.iter().any(|element| element.len() > MARK_MAX) {
-            self.opaque = OPAQUE_LOOKS;
-        }
-        let mark = match newest {
-            [element] => Some(element),
-            [element, second] if element != second => Some(element),
-            _ => None,
-        };
-        let mark = mark.filter(|element| element.len() <= MARK_MAX);
-        // Copied, for the reply shares its memory with the whole batch of replies; kept as it is where it is the same.
         let old = self.last.take().and_then(|last| last.mark);
-        let mark = mark.map(|element| match old {
-            Some(old) if old == element => old,
-            _ => Bytes::copy_from_slice(element),
-        });
+        let mark = match newest {
+            None if self.quiet => old,
+            None | Some([]) => None,
+            Some(newest) => self.choose_mark(newest, old),
+        };
         if let Some(element) = mark.as_ref().filter(|element| element.len() <= ANCHOR_MAX) {
             self.anchors.add(self.newest, element.clone(), oldest);
         }
         self.last = Some(Last { sent: look.sent, length, newest: self.newest, mark });
+    }
+
+    /// The newest element, where it can serve as a mark: not too long, and not a copy of the one before.
+    fn choose_mark(&mut self, newest: &[Bytes], old: Option<Bytes>) -> Option<Bytes> {
+        if newest.iter().any(|element| element.len() > MARK_MAX) {
+            self.opaque = OPAQUE_LOOKS;
+            return None;
+        }
+        let element = match newest {
+            [element] => element,
+            [element, second] if element != second => element,
+            _ => return None,
+        };
+        // Copied, for the reply shares its memory with the whole batch of replies; kept as it is where it is the same.
+        Some(old.filter(|old| old == element).unwrap_or_else(|| Bytes::copy_from_slice(element)))
     }
 
     fn age(&mut self, length: i64, now: Instant) -> Age {

@@ -2,13 +2,11 @@
 
 use queue_exporter::check::{Output, check};
 use queue_exporter::config::{Config, LogFormat};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit codes as sysexits(3) has them: bad usage or configuration, service unavailable; 1 for what the system refused.
 const USAGE: u8 = 64;
@@ -91,6 +89,7 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -28,8 +28,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Queues that share one MULTI/EXEC: it holds Redis for about 50 us, and each saves two commands of six.
-const GROUP: usize = 16;
+/// Queues that share one MULTI/EXEC: it holds Redis for about 50 us, and saves two commands a queue.
+const GROUP: usize = 32;
 /// Events that may be on their way before one is lost, and with it a subscription's count.
 const EVENTS: usize = 65_536;
 
@@ -88,7 +88,6 @@ impl Connection {
         builder.with_performance_config(|performance| {
             performance.default_command_timeout = timeouts.command;
             performance.max_feed_count = u64::MAX;
-            performance.broadcast_channel_capacity = EVENTS;
         });
         if clustered {
             builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 1_000, 2));
@@ -99,6 +98,7 @@ impl Connection {
         let task = task.await.map_err(|_| ReadError::NoAnswer("connecting timed out".into()))?.map_err(refusal)?;
         let mut connection = Self { client, task, watcher: None, timeout: timeouts.command, clustered };
         if !notify.is_empty() {
+            builder.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
             connection.watcher = Watcher::start(&builder, notify, timeouts.connect).await;
         }
         Ok(connection)
@@ -137,36 +137,36 @@ impl Connection {
 
     async fn read_node(&self, requests: &[Request], indices: Vec<usize>) -> Vec<(usize, Answers)> {
         let groups = self.groups(requests, &indices);
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(&self.client);
         for group in &groups {
-            batch.add_group(requests, group);
+            batch.add_group(requests, group).await;
         }
-        for index in &indices {
-            batch.add_plain(requests, *index);
+        for request in indices.iter().filter_map(|index| requests.get(*index)) {
+            for read in &request.ask.plain {
+                batch.add(read).await;
+            }
         }
-        let mut results = self.send(&batch).await.into_iter();
-        let mut answers: BTreeMap<usize, Answers> = indices.iter().map(|index| (*index, Vec::new())).collect();
+        let mut results = self.send(batch).await.into_iter();
+        let mut answers: BTreeMap<usize, Answers> = BTreeMap::new();
         let mut failed = Vec::new();
         for group in &groups {
             match take_group(requests, group, &mut results) {
-                Ok(found) => found.into_iter().for_each(|(index, answer)| extend(&mut answers, index, answer)),
+                Ok(found) => answers.extend(found),
                 Err(error) if group.len() == 1 || error.is_silence() => {
-                    group.iter().for_each(|index| extend(&mut answers, *index, all(&error, requests, *index)));
+                    answers.extend(group.iter().map(|index| (*index, all(&error, requests, *index))));
                 }
                 Err(_) => failed.extend(group.iter().copied()),
             }
         }
-        let plain: Vec<(usize, Answers)> = indices
-            .iter()
-            .map(|index| (*index, results.by_ref().take(plain_count(requests, *index)).collect()))
-            .collect();
-        for (index, answer) in self.read_alone(requests, &failed).await {
-            extend(&mut answers, index, answer);
-        }
-        for (index, answer) in plain {
-            extend(&mut answers, index, answer);
-        }
-        answers.into_iter().collect()
+        let plain = |index: usize| requests.get(index).map_or(0, |request| request.ask.plain.len());
+        let plain: Vec<Answers> = indices.iter().map(|index| results.by_ref().take(plain(*index)).collect()).collect();
+        answers.extend(self.read_alone(requests, &failed).await);
+        let mut answer = |index, plain| {
+            let mut answer = answers.remove(&index).unwrap_or_default();
+            answer.extend(plain);
+            (index, answer)
+        };
+        indices.into_iter().zip(plain).map(|(index, plain)| answer(index, plain)).collect()
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
@@ -174,11 +174,11 @@ impl Connection {
         if indices.is_empty() {
             return Vec::new();
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(&self.client);
         for index in indices {
-            batch.add_group(requests, &[*index]);
+            batch.add_group(requests, &[*index]).await;
         }
-        let mut results = self.send(&batch).await.into_iter();
+        let mut results = self.send(batch).await.into_iter();
         let read = indices.iter().map(|index| match take_group(requests, &[*index], &mut results) {
             Ok(found) => (*index, found.into_iter().flat_map(|(_, answer)| answer).collect()),
             Err(error) => (*index, all(&error, requests, *index)),
@@ -203,67 +203,66 @@ impl Connection {
     }
 
     /// Sends a batch and returns as many results as it has commands.
-    async fn send(&self, batch: &Batch) -> Answers {
-        let pipeline = self.client.pipeline();
-        for command in &batch.commands {
-            if let Err(error) = queue(&pipeline, command).await {
-                return vec![Err(refusal(error)); batch.commands.len()];
-            }
+    async fn send(&self, batch: Batch) -> Answers {
+        if let Some(error) = batch.fault {
+            return vec![Err(refusal(error)); batch.commands];
         }
-        let both = async { tokio::join!(pipeline.try_all::<Value>(), self.client.ping::<Value>(None)) };
+        let both = async { tokio::join!(batch.pipeline.try_all::<Value>(), self.client.ping::<Value>(None)) };
         let results = match tokio::time::timeout(self.timeout, both).await {
             Ok((results, _)) => results,
-            Err(_) => return vec![Err(ReadError::NoAnswer("timed out".into())); batch.commands.len()],
+            Err(_) => return vec![Err(ReadError::NoAnswer("timed out".into())); batch.commands],
         };
         match <[_; 1]>::try_from(results) {
             // One error for the whole pipeline, where it was not sent or not answered.
-            Ok([Err(error)]) => vec![Err(refusal(error)); batch.commands.len()],
+            Ok([Err(error)]) => vec![Err(refusal(error)); batch.commands],
             Ok([Ok(value)]) => vec![reply(value)],
             Err(results) => results.into_iter().map(|result| result.map_err(refusal).and_then(reply)).collect(),
         }
     }
 }
 
-/// A command of a pipeline.
-enum Command {
-    Multi(u16),
-    Exec(u16),
-    Read(Read),
-}
-
-#[derive(Default)]
+/// A pipeline that is being filled.
 struct Batch {
-    commands: Vec<Command>,
+    pipeline: fred::clients::Pipeline<Client>,
+    commands: usize,
+    /// Why a command could not be put in.
+    fault: Option<Error>,
 }
 
 impl Batch {
-    fn add_group(&mut self, requests: &[Request], group: &[usize]) {
-        let first = group.first().and_then(|index| requests.get(*index)?.ask.atomic.first());
-        let slot = first.map_or(0, slot);
-        self.commands.push(Command::Multi(slot));
-        for request in group.iter().filter_map(|index| requests.get(*index)) {
-            self.commands.extend(request.ask.atomic.iter().cloned().map(Command::Read));
-        }
-        self.commands.push(Command::Exec(slot));
+    fn new(client: &Client) -> Self {
+        Self { pipeline: client.pipeline(), commands: 0, fault: None }
     }
 
-    fn add_plain(&mut self, requests: &[Request], index: usize) {
-        if let Some(request) = requests.get(index) {
-            self.commands.extend(request.ask.plain.iter().cloned().map(Command::Read));
+    async fn add_group(&mut self, requests: &[Request], group: &[usize]) {
+        let asks = || group.iter().filter_map(|index| requests.get(*index)).map(|request| &request.ask);
+        let slot = asks().find_map(|ask| ask.atomic.first()).map_or(0, slot);
+        self.add_bare("MULTI", slot).await;
+        for read in asks().flat_map(|ask| &ask.atomic) {
+            self.add(read).await;
         }
+        self.add_bare("EXEC", slot).await;
+    }
+
+    async fn add_bare(&mut self, name: &'static str, slot: u16) {
+        let command = CustomCommand::new_static(name, ClusterHash::Custom(slot), false);
+        let queued = self.pipeline.custom::<Value, Value>(command, Vec::new()).await;
+        self.added(queued);
+    }
+
+    async fn add(&mut self, read: &Read) {
+        let queued = queue(&self.pipeline, read).await;
+        self.added(queued);
+    }
+
+    fn added(&mut self, queued: Result<Value, Error>) {
+        self.commands += 1;
+        self.fault = self.fault.take().or(queued.err());
     }
 }
 
 fn slot(read: &Read) -> u16 {
     fred::util::redis_keyslot(read.key())
-}
-
-fn plain_count(requests: &[Request], index: usize) -> usize {
-    requests.get(index).map_or(0, |request| request.ask.plain.len())
-}
-
-fn extend(answers: &mut BTreeMap<usize, Answers>, index: usize, more: Answers) {
-    answers.entry(index).or_default().extend(more);
 }
 
 fn all(error: &ReadError, requests: &[Request], index: usize) -> Answers {
@@ -295,40 +294,34 @@ fn take_group(
     Ok(group.iter().zip(counts).map(|(index, count)| (*index, replies.by_ref().take(count).collect())).collect())
 }
 
-async fn queue(pipeline: &fred::clients::Pipeline<Client>, command: &Command) -> Result<(), Error> {
-    let transaction = |name, slot| CustomCommand::new_static(name, ClusterHash::Custom(slot), false);
-    let none = Vec::<Value>::new;
-    let _: Value = match command {
-        Command::Multi(slot) => pipeline.custom(transaction("MULTI", *slot), none()).await?,
-        Command::Exec(slot) => pipeline.custom(transaction("EXEC", *slot), none()).await?,
-        Command::Read(read) => match read.clone() {
-            Read::ListLength(key) => pipeline.llen(key).await?,
-            Read::ListRange(key, start, stop) => pipeline.lrange(key, start, stop).await?,
-            Read::ListPosition { key, element, rank, count, max } => {
-                pipeline.lpos(key, element, Some(rank), Some(count), Some(max)).await?
-            }
-            Read::SetSize(key) => pipeline.zcard(key).await?,
-            Read::SetCountTo(key, max) => pipeline.zcount(key, f64::NEG_INFINITY, max).await?,
-            Read::SetFirst(key) => {
-                let (first, last) = (ZRange::try_from(0)?, ZRange::try_from(0)?);
-                pipeline.zrange(key, first, last, None, false, None, true).await?
-            }
-            Read::Get(key) => pipeline.get(key).await?,
-            Read::StreamLength(key) => pipeline.xlen(key).await?,
-            Read::StreamGroups(key) => pipeline.xinfo_groups(key).await?,
-            Read::StreamAfter(key, after, count) => {
-                let start = if after.is_empty() { "-".into() } else { format!("({}", String::from_utf8_lossy(&after)) };
-                pipeline.xrange(key, start, "+", Some(count)).await?
-            }
-            Read::StreamFirstPending(key, group) => {
-                let group = fred::bytes_utils::Str::try_from(group)
-                    .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a group name that is not UTF-8"))?;
-                pipeline.xpending(key, group, ("-", "+", 1)).await?
-            }
-            Read::Type(key) => pipeline.r#type(key).await?,
-        },
-    };
-    Ok(())
+/// Puts one read into a pipeline.
+async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Result<Value, Error> {
+    match read.clone() {
+        Read::ListLength(key) => pipeline.llen(key).await,
+        Read::ListRange(key, start, stop) => pipeline.lrange(key, start, stop).await,
+        Read::ListPosition { key, element, rank, count, max } => {
+            pipeline.lpos(key, element, Some(rank), Some(count), Some(max)).await
+        }
+        Read::SetSize(key) => pipeline.zcard(key).await,
+        Read::SetCountTo(key, max) => pipeline.zcount(key, f64::NEG_INFINITY, max).await,
+        Read::SetFirst(key) => {
+            let (first, last) = (ZRange::from(0), ZRange::from(0));
+            pipeline.zrange(key, first, last, None, false, None, true).await
+        }
+        Read::Get(key) => pipeline.get(key).await,
+        Read::StreamLength(key) => pipeline.xlen(key).await,
+        Read::StreamGroups(key) => pipeline.xinfo_groups(key).await,
+        Read::StreamAfter(key, after, count) => {
+            let start = if after.is_empty() { "-".into() } else { format!("({}", String::from_utf8_lossy(&after)) };
+            pipeline.xrange(key, start, "+", Some(count)).await
+        }
+        Read::StreamFirstPending(key, group) => {
+            let group = fred::bytes_utils::Str::try_from(group)
+                .map_err(|_| Error::new(ErrorKind::InvalidArgument, "a group name that is not UTF-8"))?;
+            pipeline.xpending(key, group, ("-", "+", 1)).await
+        }
+        Read::Type(key) => pipeline.r#type(key).await,
+    }
 }
 
 fn reply(value: Value) -> Result<Reply, ReadError> {

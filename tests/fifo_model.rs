@@ -75,10 +75,10 @@ impl Model {
         }
     }
 
-    /// One look of at most two rounds, as the poller does it.
+    /// One look of at most three rounds, as the poller does it.
     fn look(&self, fifo: &mut Fifo) -> Seen {
         let at = self.start + Duration::from_secs_f64(self.now);
-        for _ in 0..2 {
+        for _ in 0..3 {
             let mut ask = Ask::default();
             fifo.ask(&mut ask);
             let replies = ask.atomic.iter().map(|read| Ok(self.reply(read))).collect();
@@ -87,7 +87,7 @@ impl Model {
                 return seen;
             }
         }
-        panic!("a third round was asked for");
+        panic!("a fourth round was asked for");
     }
 
     fn true_age(&self) -> f64 {

@@ -19,8 +19,8 @@
 //!
 //! In flight is the group's pending count, with entries that were deleted while pending: Redis counts them too.
 //!
-//! Cost of a look: XINFO GROUPS and XLEN; one XRANGE of one entry, payload included, in a second round when consumers
-//! have moved on; one XPENDING of one entry while something is pending.
+//! Cost of a look: XINFO GROUPS and XLEN; while consumers move on, an XRANGE of one entry, payload included, in a second
+//! round, and an XPENDING of one entry.
 
 use super::companions::{Companions, CompanionsSeen};
 use super::{Layout, Observation, Options};
@@ -42,7 +42,7 @@ struct Stream {
     known: Option<Known>,
     /// The group that is read: the configured one, or the only one.
     reading: Option<Bytes>,
-    was_pending: bool,
+    pending: Pending,
     stage: Stage,
     beside: Option<CompanionsSeen>,
 }
@@ -50,12 +50,29 @@ struct Stream {
 /// Where a look stands.
 enum Stage {
     First,
-    /// The group as the first round found it, with the age of its first pending entry where that was asked.
+    /// The group as the first round found it; `first_pending` where that is known already.
     Second {
         group: Group,
         size: u64,
-        first_pending: Option<Bytes>,
+        first_pending: Option<Option<Bytes>>,
     },
+}
+
+/// The first pending entry, and the state of the group at which it was read: while neither changes, nothing was
+/// delivered or acknowledged, and it is still the first.
+#[derive(Debug, Default)]
+struct Pending {
+    count: u64,
+    delivered: Bytes,
+    first: Option<Bytes>,
+    /// Whether the state changed at the last look: it will again, then, and the entry is read in the first round.
+    moves: bool,
+}
+
+impl Pending {
+    fn is_as(&self, group: &Group) -> bool {
+        self.count == group.pending && self.delivered == group.delivered
+    }
 }
 
 /// One group, of XINFO GROUPS.
@@ -84,7 +101,7 @@ pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
         companions: Companions::new(options, Read::StreamLength),
         known: None,
         reading: None,
-        was_pending: false,
+        pending: Pending::default(),
         stage: Stage::First,
         beside: None,
     })
@@ -100,15 +117,15 @@ impl Layout for Stream {
             Stage::First => {
                 ask.plain.push(Read::StreamGroups(self.key.clone()));
                 ask.plain.push(Read::StreamLength(self.key.clone()));
-                if let Some(group) = self.reading.as_ref().filter(|_| self.was_pending) {
+                if let Some(group) = self.reading.as_ref().filter(|_| self.pending.moves) {
                     ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.clone()));
                 }
                 self.companions.ask(ask, now);
             }
-            Stage::Second { group, .. } => {
+            Stage::Second { group, first_pending, .. } => {
                 let count = if group.lag.is_some() { 1 } else { COUNT_MAX + 1 };
                 ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
-                if group.pending > 0 && !self.was_pending {
+                if first_pending.is_none() {
                     ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.name.clone()));
                 }
                 if self.beside.is_none() {
@@ -133,29 +150,30 @@ impl Stream {
         self.beside = None;
         let groups = groups(replies.take());
         let size = replies.count()?;
-        let asked_pending = self.was_pending && self.reading.is_some();
-        let first_pending = if asked_pending { first_pending(replies) } else { Ok(None) };
+        let asked_pending = (self.pending.moves && self.reading.is_some()).then(|| first_pending(replies));
         self.beside = self.companions.answer(replies)?;
         let Some(groups) = groups? else {
             // No such key: an empty queue.
-            (self.known, self.was_pending) = (None, false);
+            (self.known, self.pending) = (None, Pending::default());
             let counts = Counts { arrivals: Count::Total(0), processed: Count::Total(0), ..Counts::default() };
             let empty =
                 Observation { length: Some(0), in_flight: Some(0), age: Age::EMPTY, counts, ..Observation::default() };
             return Ok(self.beside.take().map(|beside| with(empty, beside)));
         };
         let group = self.choose(groups)?;
-        let first_pending = if self.reading.as_ref() == Some(&group.name) { first_pending? } else { None };
+        let asked_pending = asked_pending.filter(|_| self.reading.as_ref() == Some(&group.name));
         self.reading = Some(group.name.clone());
-        let needs_pending = group.pending > 0 && !self.was_pending;
-        let first = self.first_undelivered(&group, size);
-        match (first, needs_pending, self.beside.take()) {
-            (Some(first), false, Some(beside)) => {
+        let first_pending = match asked_pending {
+            _ if group.pending == 0 => Some(None),
+            Some(asked) => Some(asked?),
+            None => self.pending.is_as(&group).then(|| self.pending.first.clone()),
+        };
+        match (self.first_undelivered(&group, size), first_pending, self.beside.take()) {
+            (Some(first), Some(first_pending), Some(beside)) => {
                 let length = waiting(&group, size, first.as_ref().map(|_| 1));
-                let observation = self.observe(group, size, length, first, first_pending, look);
-                Ok(Some(with(observation, beside)))
+                Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside)))
             }
-            (_, _, beside) => {
+            (_, first_pending, beside) => {
                 self.beside = beside;
                 self.stage = Stage::Second { group, size, first_pending };
                 Ok(None)
@@ -167,13 +185,16 @@ impl Stream {
         &mut self,
         group: Group,
         size: u64,
-        pending: Option<Bytes>,
+        pending: Option<Option<Bytes>>,
         replies: &mut Replies,
         look: Look,
     ) -> Result<Option<Observation>, ReadError> {
         let beside = self.beside.take();
         let entries = replies.array()?;
-        let first_pending = if group.pending > 0 && !self.was_pending { first_pending(replies)? } else { pending };
+        let first_pending = match pending {
+            Some(known) => known,
+            None => first_pending(replies)?,
+        };
         let beside = match beside {
             Some(beside) => beside,
             None => self.companions.answer(replies)?.unwrap_or_default(),
@@ -237,8 +258,10 @@ impl Stream {
             processed: read.and_then(|read| read.checked_sub(group.pending)).into(),
             ..Counts::default()
         };
-        let oldest_in_flight = first_pending.filter(|_| group.pending > 0).and_then(|id| id_age(&id, look.unix));
-        self.was_pending = group.pending > 0;
+        let oldest_in_flight = first_pending.as_ref().and_then(|id| id_age(id, look.unix));
+        let moves = group.pending > 0 && !self.pending.is_as(&group);
+        self.pending =
+            Pending { count: group.pending, delivered: group.delivered.clone(), first: first_pending, moves };
         self.known = group.lag.map(|lag| Known { delivered: group.delivered, lag, size, first });
         Observation { length, in_flight: Some(group.pending), age, oldest_in_flight, counts, ..Observation::default() }
     }
