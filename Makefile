@@ -1,0 +1,56 @@
+# Each target installs what it needs: packages with tests/setup.sh, cargo's own tools in .cache/tools.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := .cache/tools
+DENY := $(TOOLS)/bin/cargo-deny
+DENY_VERSION := 0.20.2
+FUZZ_VERSION := 0.13.2
+FUZZ_SECONDS ?= 30
+# the advisories are no part of the crates: their database has to be fetched from GitHub
+ADVISORIES ?= 0
+
+# $(call tool,NAME,VERSION): unless that version is there already
+tool = @"$(TOOLS)/bin/$1" --version 2>/dev/null | grep -qx "$1 $2" || \
+	cargo install --locked --version $2 --root $(TOOLS) $1
+
+.PHONY: help demo test lint bench golden fuzz tools fuzz-tools
+
+help: ## lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## real queues with real workers, and what the exporter says of them; DEMO_ARGS="--seconds 20" checks it and ends
+	@tests/setup.sh redis-server gcc
+	cargo build --locked --release --bin queue-exporter --example demo
+	@$(TARGET)/release/examples/demo $(TARGET)/release/queue-exporter $(DEMO_ARGS)
+
+test: ## all tests
+	@tests/setup.sh redis-server prometheus gcc
+	cargo test --locked
+
+lint: tools ## format, clippy, dependencies; ADVISORIES=1 looks for known vulnerabilities too
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	$(DENY) --locked check bans licenses sources $(if $(filter 1,$(ADVISORIES)),advisories)
+
+bench: ## this exporter against its peers
+	@tests/setup.sh redis-server prometheus-redis-exporter gcc
+	cargo bench --locked --bench peers
+
+golden: ## writes the golden files anew
+	@tests/setup.sh redis-server prometheus gcc
+	UPDATE_GOLDEN=1 cargo test --locked golden
+
+fuzz: fuzz-tools ## each fuzz target for FUZZ_SECONDS (30); needs a nightly Rust
+	@export PATH="$(abspath $(TOOLS))/bin:$$PATH" && targets=$$(cargo +nightly fuzz list --fuzz-dir tests/fuzz) && \
+	for target in $$targets; do \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \
+	done
+
+tools: ## cargo-deny, in the version that lint uses
+	@tests/setup.sh gcc
+	$(call tool,cargo-deny,$(DENY_VERSION))
+
+fuzz-tools:
+	@tests/setup.sh gcc g++
+	@cargo +nightly --version >/dev/null || { echo "make fuzz needs a nightly Rust: rustup toolchain install nightly" >&2; exit 1; }
+	$(call tool,cargo-fuzz,$(FUZZ_VERSION))
