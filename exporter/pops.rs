@@ -20,10 +20,11 @@ pub struct PopCount {
 /// What is believed of one list's events.
 #[derive(Debug, Default)]
 pub struct Pops {
-    last: Option<PopCount>,
+    /// Where the subscription that is followed began.
+    start: Option<PopCount>,
+    /// Departures told since then.
+    told: i64,
     length: u64,
-    /// Events less departures over exact looks, since both were last in step.
-    ahead: i64,
     disproved: bool,
 }
 
@@ -33,24 +34,25 @@ impl Pops {
 
     /// Replaces a step that is a lower bound by the exact one that the events tell, where they can be believed.
     pub fn correct(&mut self, step: Option<Step>, length: u64, now: Option<PopCount>) -> Option<Step> {
-        let before = std::mem::replace(&mut self.last, now);
         let was = std::mem::replace(&mut self.length, length);
-        let step = step?;
-        let (Some(before), Some(now)) = (before, now) else { return Some(step) };
-        if before.subscription != now.subscription || self.disproved {
-            return Some(step);
-        }
-        let removed = i64::try_from(now.events.saturating_sub(before.events)).unwrap_or(i64::MAX);
-        if step.exact {
-            self.ahead += removed - step.departures;
-            self.disproved = self.ahead.abs() > Self::SLACK + step.departures.abs() / 20;
-            return Some(step);
-        }
+        let followed = self.start.zip(now).filter(|(start, now)| start.subscription == now.subscription);
+        let (Some(step), Some((start, now))) = (step, followed) else {
+            (self.start, self.told) = (now, 0);
+            return step;
+        };
+        // All events since the start less all that was told of them: one that came late is made good here.
+        let removed = i64::try_from(now.events - start.events).unwrap_or(i64::MAX) - self.told;
         let arrivals = removed + length as i64 - was as i64;
-        if now.events == 0 || arrivals < 0 {
-            return Some(step);
-        }
-        Some(Step { arrivals: arrivals.unsigned_abs(), departures: removed, exact: true })
+        let corrected = if step.exact {
+            self.disproved |= (removed - step.departures).abs() > Self::SLACK + step.departures.abs() / 20;
+            step
+        } else if self.disproved || now.events == 0 || removed < 0 || arrivals < 0 {
+            step
+        } else {
+            Step { arrivals: arrivals.unsigned_abs(), departures: removed, exact: true }
+        };
+        self.told += corrected.departures;
+        Some(corrected)
     }
 }
 

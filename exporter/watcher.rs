@@ -57,22 +57,18 @@ impl Watcher {
         let subscription = SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed);
         let start = PopCount { events: 0, subscription };
         let counts = Arc::new(RwLock::new(channels.values().map(|key| (key.clone(), start)).collect()));
-        let mut messages = client.message_rx();
+        let mut events = client.keyspace_event_rx();
         let connection = client.init().await?;
         client.subscribe(channels.keys().cloned().collect::<Vec<_>>()).await?;
         let shared = Arc::clone(&counts);
         let counting = tokio::spawn(async move {
             loop {
-                match messages.recv().await {
-                    Ok(message) if is_removal(&message.value) => {
-                        if let Some(key) = channels.get(&*message.channel) {
-                            update(&shared, |counts| {
-                                if let Some(count) = counts.get_mut(key) {
-                                    count.events += 1;
-                                }
-                            });
+                match events.recv().await {
+                    Ok(event) if is_removal(&event.operation) => update(&shared, |counts| {
+                        if let Some(count) = counts.get_mut(event.key.as_bytes()) {
+                            count.events += 1;
                         }
-                    }
+                    }),
                     Ok(_) => {}
                     // Some were lost: what was counted so far can't be continued.
                     Err(RecvError::Lagged(_)) => {
@@ -106,6 +102,6 @@ fn update(counts: &RwLock<HashMap<Bytes, PopCount>>, change: impl FnOnce(&mut Ha
 }
 
 /// The events of RPOP, LPOP, LMOVE and their blocking kin at the list that is taken from.
-fn is_removal(event: &fred::types::Value) -> bool {
-    event.as_bytes().is_some_and(|event| event == b"rpop" || event == b"lpop")
+fn is_removal(event: &str) -> bool {
+    event == "rpop" || event == "lpop"
 }

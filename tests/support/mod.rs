@@ -1,0 +1,255 @@
+//! A real Redis on a free port, the exporter's binary against it, and a plain HTTP client. Both end with the test.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` gives something; panics with `what` after 20 s.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A redis-server of the test's own.
+pub struct Redis {
+    child: Child,
+    pub port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Redis {
+    pub fn start() -> Self {
+        Self::start_on(free_port(), &[])
+    }
+
+    pub fn start_on(port: u16, options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args(["--maxclients", "10000"])
+            .args(options)
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is needed: tests/setup.sh redis-server");
+        let redis = Self { child, port, directory };
+        wait_for("redis-server answers", || {
+            let mut connection = redis::Client::open(redis.url()).ok()?.get_connection().ok()?;
+            match redis::cmd("PING").query::<String>(&mut connection) {
+                Ok(_) => Some(()),
+                Err(error) => error.to_string().contains("NOAUTH").then_some(()),
+            }
+        });
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn connect(&self) -> redis::Connection {
+        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+    }
+
+    /// Runs one command, its words given as bytes.
+    pub fn run<T: AsRef<[u8]>>(&self, words: &[T]) -> redis::Value {
+        self.try_run(words).unwrap()
+    }
+
+    pub fn try_run<T: AsRef<[u8]>>(&self, words: &[T]) -> redis::RedisResult<redis::Value> {
+        command(words).query(&mut self.connect())
+    }
+
+    pub fn say(&self, line: &str) -> redis::Value {
+        self.run(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    pub fn signal(&self, signal: &str) {
+        kill(self.child.id(), signal);
+    }
+
+    /// Commands processed so far.
+    pub fn commands(&self) -> u64 {
+        let info: String = redis::cmd("INFO").arg("stats").query(&mut self.connect()).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap();
+        line.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+pub fn command<T: AsRef<[u8]>>(words: &[T]) -> redis::Cmd {
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(word.as_ref());
+    }
+    command
+}
+
+pub fn kill(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// The exporter's binary, polling fast.
+pub struct Exporter {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Exporter {
+    pub fn start(redis_url: &str, queues: &str) -> Self {
+        Self::start_with(&[("REDIS_URL", redis_url), ("QUEUES", queues)])
+    }
+
+    pub fn start_with(variables: &[(&str, &str)]) -> Self {
+        let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+        let child = Command::new(env!("CARGO_BIN_EXE_queue-exporter"))
+            .env_clear()
+            .env("LISTEN_ADDR", address.to_string())
+            .env("POLL_INTERVAL", "100ms")
+            .env("STALE_AFTER", "1s")
+            .env("RATE_WINDOW", "1s")
+            .envs(variables.iter().copied())
+            .spawn()
+            .unwrap();
+        let exporter = Self { child, address };
+        wait_for("the exporter is ready", || (exporter.get("/readyz")?.status == 200).then_some(()));
+        exporter
+    }
+
+    pub fn get(&self, path: &str) -> Option<Answer> {
+        get(self.address, path, "")
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics(self.get("/metrics").expect("/metrics answers").text())
+    }
+
+    /// Waits for a scrape that shows what is wanted.
+    pub fn wait(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        wait_for(what, || Some(self.metrics()).filter(|metrics| wanted(metrics)))
+    }
+
+    /// Waits until so many more polls have ended.
+    pub fn wait_polls(&self, polls: f64) -> Metrics {
+        let before = self.metrics().polls();
+        self.wait("polls go on", |metrics| metrics.polls() >= before + polls)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it by a signal and returns its exit code.
+    pub fn stop(mut self, signal: &str) -> Option<i32> {
+        kill(self.child.id(), signal);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// An HTTP answer.
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn text(self) -> String {
+        String::from_utf8(self.body).expect("the body is UTF-8")
+    }
+}
+
+pub fn get(address: SocketAddr, path: &str, headers: &str) -> Option<Answer> {
+    request(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n"))
+}
+
+pub fn request(address: SocketAddr, text: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    stream.write_all(text.as_bytes()).ok()?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).ok()?;
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, head: head.to_lowercase(), body: bytes.split_off(end + 4) })
+}
+
+/// A scrape.
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The value of a queue's series, or `None` where it is absent.
+    pub fn of(&self, name: &str, queue: &str) -> Option<f64> {
+        let start = format!("redis_queue_{name}{{queue=\"{queue}\",");
+        let line = self.0.lines().find(|line| line.starts_with(&start))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// The value of a series that has no queue.
+    pub fn value(&self, series: &str) -> Option<f64> {
+        let line = self.0.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    pub fn polls(&self) -> f64 {
+        self.value("queue_exporter_poll_duration_seconds_count").unwrap_or(0.0)
+    }
+
+    /// How many readings of the queue are shown; its `up` and policy do not count.
+    pub fn readings(&self, queue: &str) -> usize {
+        let policy = ["_up{", "objective_age", "scale_", "_workers{"];
+        let label = format!("{{queue=\"{queue}\",");
+        self.0.lines().filter(|line| line.contains(&label) && !policy.iter().any(|part| line.contains(part))).count()
+    }
+}
+
+/// Loads a recorded fixture: one JSON object a key, or one array a command.
+pub fn load_fixture(redis: &Redis, name: &str) {
+    let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut connection = redis.connect();
+    for line in std::fs::read_to_string(path).unwrap().lines() {
+        let document: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().expect("these fixtures are plain text").to_string();
+        let words: Vec<String> = match (&document, document["type"].as_str()) {
+            (serde_json::Value::Array(words), _) => words.iter().map(text).collect(),
+            (_, Some("list")) => ["RPUSH".into(), text(&document["key"])]
+                .into_iter()
+                .chain(document["value"].as_array().unwrap().iter().map(text))
+                .collect(),
+            (_, Some("zset")) => ["ZADD".into(), text(&document["key"])]
+                .into_iter()
+                .chain(document["value"].as_array().unwrap().iter().flat_map(|pair| [text(&pair[1]), text(&pair[0])]))
+                .collect(),
+            (_, Some("string")) => vec!["SET".into(), text(&document["key"]), text(&document["value"])],
+            other => panic!("a fixture of another kind: {other:?}"),
+        };
+        command(&words).query::<redis::Value>(&mut connection).unwrap();
+    }
+}
