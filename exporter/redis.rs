@@ -33,6 +33,22 @@ const GROUP: usize = 32;
 /// Events that may be on their way before one is lost, and with it a subscription's count.
 const EVENTS: usize = 65_536;
 
+/// The schemes of a URL of Redis; those of Valkey mean the same.
+const SCHEMES: [&str; 12] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+    "valkey",
+    "valkeys",
+    "valkey-cluster",
+    "valkeys-cluster",
+    "valkey-sentinel",
+    "valkeys-sentinel",
+];
+
 /// What one queue asks for.
 #[derive(Debug)]
 pub struct Request {
@@ -97,7 +113,10 @@ impl Connection {
         let task = tokio::time::timeout(timeouts.connect, client.init());
         let task = task.await.map_err(|_| ReadError::NoAnswer("connecting timed out".into()))?.map_err(refusal)?;
         let mut connection = Self { client, task, watcher: None, timeout: timeouts.command, clustered };
-        if !notify.is_empty() {
+        if clustered && !notify.is_empty() {
+            // Each node tells of its own keys only, and which node that is can change.
+            tracing::warn!("notify=true has no effect in a Redis Cluster; polls that saw a drain stay gaps");
+        } else if !notify.is_empty() {
             builder.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
             connection.watcher = Watcher::start(&builder, notify, timeouts.connect).await;
         }
@@ -358,8 +377,9 @@ fn settings(config: &RedisConfig) -> Result<Config, String> {
             ("the URL in REDIS_URL_FILE", text.trim().to_string())
         }
     };
-    // fred's own message may quote the URL, and with it the password.
-    let mut settings = Config::from_url(&url).map_err(|_| {
+    // fred takes any scheme, and its own message may quote the URL, and with it the password.
+    let known = url.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme));
+    let mut settings = Config::from_url(&url).ok().filter(|_| known).ok_or_else(|| {
         format!(
             "{name} is no URL of Redis; write redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss:// for TLS, \
              redis-cluster:// or redis-sentinel://HOST:PORT?sentinelServiceName=NAME, percent-encoding such bytes as @ : / \

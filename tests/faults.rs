@@ -1,0 +1,176 @@
+//! What goes wrong in real life: at every fault `/metrics` answers, tells the truth, and recovers without a restart.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use support::{Exporter, Redis, free_port, wait_for};
+
+fn is_down(metrics: &support::Metrics, queue: &str) -> bool {
+    metrics.of("up", queue) == Some(0.0) && metrics.readings(queue) == 0
+}
+
+#[test]
+fn redis_may_come_late_go_and_come_back() {
+    let port = free_port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let exporter = Exporter::start(&url, "list:q");
+    let metrics = exporter.metrics();
+    assert!(is_down(&metrics, "q"));
+    assert_eq!(metrics.value("queue_exporter_redis_up"), Some(0.0));
+    for jobs in [3, 5] {
+        let redis = Redis::start_on(port, &[]);
+        for job in 0..jobs {
+            redis.say(&format!("LPUSH q {job}"));
+        }
+        exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(f64::from(jobs)));
+        drop(redis);
+        exporter.wait("the old reading dies", |metrics| is_down(metrics, "q"));
+    }
+    assert_eq!(exporter.get("/healthz").unwrap().status, 200);
+    assert_eq!(exporter.get("/readyz").unwrap().status, 200);
+}
+
+#[test]
+fn a_silent_redis_is_noticed_and_readings_die() {
+    let redis = Redis::start();
+    redis.say("LPUSH q job");
+    let exporter = Exporter::start(&redis.url(), "list:q");
+    redis.signal("STOP");
+    exporter.wait("the reading dies", |metrics| is_down(metrics, "q"));
+    redis.signal("CONT");
+    exporter.wait("the queue is read again", |metrics| metrics.of("length", "q") == Some(1.0));
+    redis.say("CLIENT PAUSE 3000 ALL");
+    exporter.wait("the reading dies", |metrics| is_down(metrics, "q"));
+    exporter.wait("the queue is read again", |metrics| metrics.of("length", "q") == Some(1.0));
+}
+
+#[test]
+fn one_bad_key_hurts_no_other() {
+    let redis = Redis::start();
+    redis.say("RPUSH a 1 2");
+    redis.say("SET c text");
+    redis.say("RPUSH d 1 2 3");
+    let exporter = Exporter::start(&redis.url(), "list:a,list:b,list:c,list:d,list:e?processed=d");
+    let metrics = exporter.metrics();
+    let lengths = ["a", "b", "c", "d"].map(|queue| metrics.of("length", queue));
+    assert_eq!(lengths, [Some(2.0), Some(0.0), None, Some(3.0)]);
+    assert!(is_down(&metrics, "c") && is_down(&metrics, "e"));
+    assert!(metrics.value("queue_exporter_poll_errors_total{kind=\"wrong_type\"}").unwrap() >= 2.0);
+    redis.say("DEL c");
+    redis.say("RPUSH c 1");
+    exporter.wait("the mended queue is read", |metrics| metrics.of("length", "c") == Some(1.0));
+}
+
+#[test]
+fn a_drained_queue_reads_0_and_a_deleted_one_too() {
+    let redis = Redis::start();
+    redis.say("RPUSH q 1 2");
+    let exporter = Exporter::start(&redis.url(), "list:q");
+    assert_eq!(exporter.metrics().of("length", "q"), Some(2.0));
+    redis.say("DEL q");
+    exporter.wait("the queue reads 0", |metrics| {
+        metrics.of("length", "q") == Some(0.0) && metrics.of("oldest_job_age_seconds", "q") == Some(0.0)
+    });
+}
+
+/// The user of the README's ACL SETUSER line.
+const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +info +client|id +multi \
+                   +exec +llen +lrange +lpos +zcard +zcount +zrange +get +xlen +xinfo|groups +xrange +xpending +type +subscribe +unsubscribe";
+
+#[test]
+fn the_least_acl_of_the_readme_is_enough() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let words: Vec<&str> = readme.split_whitespace().filter(|word| *word != "\\").collect();
+    assert!(words.join(" ").contains(ACL), "the README has another line");
+    let redis = Redis::start();
+    redis.say(ACL);
+    redis.say("CONFIG SET notify-keyspace-events Kl");
+    redis.say("LPUSH l 1 2 3");
+    redis.say("ZADD z 1795574013 a");
+    redis.say("XADD s * f 1");
+    redis.say("XADD s * f 2");
+    redis.say("XGROUP CREATE s g 0");
+    redis.say("XREADGROUP GROUP g c COUNT 1 STREAMS s >");
+    redis.say("SET done 7");
+    let url = format!("redis://exporter:secret@127.0.0.1:{}", redis.port);
+    let exporter = Exporter::start(&url, "list:l?notify=true&processed=done&delayed=z&time=a,zset:z,stream:s?group=g");
+    let metrics = exporter.wait_polls(3.0);
+    for queue in ["l", "z", "s"] {
+        assert_eq!(metrics.of("up", queue), Some(1.0), "{queue}: {}", metrics.0);
+    }
+    // Redis itself keeps the list of what was refused.
+    assert_eq!(redis.say("ACL LOG"), redis::Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_refused_command_is_a_refusal_of_its_queues_only() {
+    let redis = Redis::start();
+    redis.say("ACL SETUSER exporter on >secret ~* -@all +ping +multi +exec +llen +lrange +zcard +zrange +zcount");
+    redis.say("LPUSH l 1 2 3");
+    redis.say("ZADD z 1795574013 a");
+    let url = format!("redis://exporter:secret@127.0.0.1:{}", redis.port);
+    let exporter = Exporter::start(&url, "list:l,zset:z");
+    // LPOS comes with the second look.
+    let metrics = exporter.wait("the list is refused", |metrics| is_down(metrics, "l"));
+    assert_eq!(metrics.of("length", "z"), Some(1.0));
+    assert!(metrics.value("queue_exporter_poll_errors_total{kind=\"no_permission\"}").unwrap() >= 1.0);
+    redis.say("ACL SETUSER exporter +lpos");
+    exporter.wait("the list is read", |metrics| metrics.of("length", "l") == Some(3.0));
+}
+
+#[test]
+fn a_password_may_rotate_in_its_file() {
+    let redis = Redis::start_on(free_port(), &["--requirepass", "first"]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("url");
+    std::fs::write(&file, format!("redis://:wrong@127.0.0.1:{}\n", redis.port)).unwrap();
+    let exporter = Exporter::start_with(&[("REDIS_URL_FILE", file.to_str().unwrap()), ("QUEUES", "list:q")]);
+    let metrics = exporter.metrics();
+    assert!(is_down(&metrics, "q"));
+    assert!(metrics.value("queue_exporter_poll_errors_total{kind=\"login\"}").unwrap() >= 1.0);
+    std::fs::write(&file, format!("redis://:first@127.0.0.1:{}\n", redis.port)).unwrap();
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(0.0));
+}
+
+#[test]
+fn elements_of_20_mb_leave_the_length_and_cost_little() {
+    let redis = Redis::start();
+    let huge = vec![b'x'; 20_000_000];
+    for _ in 0..2 {
+        redis.run(&[b"LPUSH".as_slice(), b"q", &huge]);
+    }
+    redis.say("LPUSH other 1");
+    let exporter = Exporter::start(&redis.url(), "list:q,list:other");
+    let metrics = exporter.wait_polls(5.0);
+    assert_eq!((metrics.of("length", "q"), metrics.of("length", "other")), (Some(2.0), Some(1.0)));
+    assert_eq!(metrics.of("oldest_job_age_seconds", "q"), None);
+}
+
+#[test]
+fn connections_do_not_pile_up_over_outages() {
+    let redis = Redis::start();
+    let exporter = Exporter::start(&redis.url(), "list:q");
+    for _ in 0..20 {
+        redis.say("CLIENT KILL TYPE normal SKIPME yes");
+        let polls = exporter.metrics().polls();
+        exporter
+            .wait("the queue is read", |metrics| metrics.polls() > polls + 1.0 && metrics.of("up", "q") == Some(1.0));
+    }
+    let open = || match redis.say("CLIENT LIST TYPE normal") {
+        redis::Value::BulkString(list) => String::from_utf8(list).unwrap().lines().count(),
+        redis::Value::VerbatimString { text, .. } => text.lines().count(),
+        other => panic!("{other:?}"),
+    };
+    // The exporter's and the one that asks; what was killed may take a moment to go.
+    wait_for("two connections are left", || (open() <= 2).then_some(()));
+}
+
+#[test]
+fn sigterm_ends_it_with_0_even_while_redis_is_silent() {
+    let redis = Redis::start();
+    let exporter = Exporter::start(&redis.url(), "list:q");
+    redis.signal("STOP");
+    assert_eq!(exporter.stop("TERM"), Some(0));
+    redis.signal("CONT");
+    assert_eq!(Exporter::start(&redis.url(), "list:q").stop("INT"), Some(0));
+}
