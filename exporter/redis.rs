@@ -166,26 +166,31 @@ impl Connection {
             }
         }
         let mut results = self.send(batch).await.into_iter();
-        let mut answers: BTreeMap<usize, Answers> = BTreeMap::new();
+        let mut answers: Vec<Answers> = requests.iter().map(|_| Vec::new()).collect();
+        let mut take = |(index, answer): (usize, Answers)| {
+            if let Some(place) = answers.get_mut(index) {
+                place.extend(answer);
+            }
+        };
         let mut failed = Vec::new();
         for group in &groups {
             match take_group(requests, group, &mut results) {
-                Ok(found) => answers.extend(found),
+                Ok(found) => found.into_iter().for_each(&mut take),
                 Err(error) if group.len() == 1 || error.is_silence() => {
-                    answers.extend(group.iter().map(|index| (*index, all(&error, requests, *index))));
+                    group.iter().map(|index| (*index, all(&error, requests, *index))).for_each(&mut take);
                 }
                 Err(_) => failed.extend(group.iter().copied()),
             }
         }
-        let plain = |index: usize| requests.get(index).map_or(0, |request| request.ask.plain.len());
-        let plain: Vec<Answers> = indices.iter().map(|index| results.by_ref().take(plain(*index)).collect()).collect();
-        answers.extend(self.read_alone(requests, &failed).await);
-        let mut answer = |index, plain| {
-            let mut answer = answers.remove(&index).unwrap_or_default();
-            answer.extend(plain);
-            (index, answer)
-        };
-        indices.into_iter().zip(plain).map(|(index, plain)| answer(index, plain)).collect()
+        self.read_alone(requests, &failed).await.into_iter().for_each(&mut take);
+        for index in &indices {
+            let plain = requests.get(*index).map_or(0, |request| request.ask.plain.len());
+            take((*index, results.by_ref().take(plain).collect()));
+        }
+        indices
+            .into_iter()
+            .map(|index| (index, answers.get_mut(index).map(std::mem::take).unwrap_or_default()))
+            .collect()
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
