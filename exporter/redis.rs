@@ -61,6 +61,18 @@ pub struct Request {
 /// The answers to one [`Request`]: atomic reads first, then plain ones.
 pub type Answers = Vec<Result<Reply, ReadError>>;
 
+/// What one node is asked for.
+#[derive(Default)]
+struct Share<'a> {
+    /// Requests whose atomic reads are its.
+    atomic: Vec<usize>,
+    /// Plain reads, with their place in the answers: request and position.
+    plain: Vec<(usize, usize, &'a Read)>,
+}
+
+/// A result and its place in the answers: request and position.
+type Found = (usize, usize, Result<Reply, ReadError>);
+
 /// A connected client.
 pub struct Connection {
     client: Client,
@@ -138,63 +150,56 @@ impl Connection {
     /// Reads all requests, one pipeline for each node. Answers come in the order of the requests.
     pub async fn read(&self, requests: &[Request]) -> Vec<Answers> {
         let cluster = if self.clustered { self.client.cached_cluster_state() } else { None };
-        let mut nodes: BTreeMap<Option<&Server>, Vec<usize>> = BTreeMap::new();
+        let node = |read: &Read| cluster.as_ref().and_then(|cluster| cluster.get_server(slot(read)));
+        let mut shares: BTreeMap<Option<&Server>, Share> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
-            let first = request.ask.atomic.first().or(request.ask.plain.first());
-            let node = first.zip(cluster.as_ref()).and_then(|(read, cluster)| cluster.get_server(slot(read)));
-            nodes.entry(node).or_default().push(index);
+            if let Some(read) = request.ask.atomic.first() {
+                shares.entry(node(read)).or_default().atomic.push(index);
+            }
+            for (position, read) in request.ask.plain.iter().enumerate() {
+                shares.entry(node(read)).or_default().plain.push((index, position + request.ask.atomic.len(), read));
+            }
         }
-        let reads = nodes.into_values().map(|indices| self.read_node(requests, indices));
-        let mut answers: Vec<Answers> = requests.iter().map(|_| Vec::new()).collect();
-        for (index, answer) in join_all(reads).await.into_iter().flatten() {
-            if let Some(slot) = answers.get_mut(index) {
-                *slot = answer;
+        let missing = || Err(ReadError::Shape("a reply is missing"));
+        let mut answers: Vec<Answers> = requests
+            .iter()
+            .map(|request| vec![missing(); request.ask.atomic.len() + request.ask.plain.len()])
+            .collect();
+        let reads = shares.into_values().map(|share| self.read_share(requests, share));
+        for (index, position, result) in join_all(reads).await.into_iter().flatten() {
+            if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
+                *place = result;
             }
         }
         answers
     }
 
-    async fn read_node(&self, requests: &[Request], indices: Vec<usize>) -> Vec<(usize, Answers)> {
-        let groups = self.groups(requests, &indices);
+    async fn read_share(&self, requests: &[Request], share: Share<'_>) -> Vec<Found> {
+        let groups = self.groups(requests, &share.atomic);
         let mut batch = Batch::new(&self.client);
         for group in &groups {
             batch.add_group(requests, group).await;
         }
-        for request in indices.iter().filter_map(|index| requests.get(*index)) {
-            for read in &request.ask.plain {
-                batch.add(read).await;
-            }
+        for (.., read) in &share.plain {
+            batch.add(read).await;
         }
         let mut results = self.send(batch).await.into_iter();
-        let mut answers: Vec<Answers> = requests.iter().map(|_| Vec::new()).collect();
-        let mut take = |(index, answer): (usize, Answers)| {
-            if let Some(place) = answers.get_mut(index) {
-                place.extend(answer);
-            }
-        };
+        let mut found = Vec::with_capacity(results.len());
         let mut failed = Vec::new();
         for group in &groups {
             match take_group(requests, group, &mut results) {
-                Ok(found) => found.into_iter().for_each(&mut take),
-                Err(error) if group.len() == 1 || error.is_silence() => {
-                    group.iter().map(|index| (*index, all(&error, requests, *index))).for_each(&mut take);
-                }
+                Ok(replies) => found.extend(replies),
+                Err(error) if group.len() == 1 || error.is_silence() => found.extend(all(&error, requests, group)),
                 Err(_) => failed.extend(group.iter().copied()),
             }
         }
-        self.read_alone(requests, &failed).await.into_iter().for_each(&mut take);
-        for index in &indices {
-            let plain = requests.get(*index).map_or(0, |request| request.ask.plain.len());
-            take((*index, results.by_ref().take(plain).collect()));
-        }
-        indices
-            .into_iter()
-            .map(|index| (index, answers.get_mut(index).map(std::mem::take).unwrap_or_default()))
-            .collect()
+        found.extend(share.plain.iter().zip(results).map(|((index, position, _), result)| (*index, *position, result)));
+        found.extend(self.read_alone(requests, &failed).await);
+        found
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
-    async fn read_alone(&self, requests: &[Request], indices: &[usize]) -> Vec<(usize, Answers)> {
+    async fn read_alone(&self, requests: &[Request], indices: &[usize]) -> Vec<Found> {
         if indices.is_empty() {
             return Vec::new();
         }
@@ -203,11 +208,11 @@ impl Connection {
             batch.add_group(requests, &[*index]).await;
         }
         let mut results = self.send(batch).await.into_iter();
-        let read = indices.iter().map(|index| match take_group(requests, &[*index], &mut results) {
-            Ok(found) => (*index, found.into_iter().flat_map(|(_, answer)| answer).collect()),
-            Err(error) => (*index, all(&error, requests, *index)),
-        });
-        read.collect()
+        let mut read = |index| match take_group(requests, &[index], &mut results) {
+            Ok(found) => found,
+            Err(error) => all(&error, requests, &[index]),
+        };
+        indices.iter().flat_map(|index| read(*index)).collect()
     }
 
     /// Requests with atomic reads, as they share a MULTI/EXEC: only within one slot in a cluster.
@@ -215,7 +220,7 @@ impl Connection {
         let mut groups: Vec<Vec<usize>> = Vec::new();
         let mut open: Option<u16> = None;
         for index in indices {
-            let Some(request) = requests.get(*index).filter(|request| !request.ask.atomic.is_empty()) else { continue };
+            let Some(request) = requests.get(*index) else { continue };
             let slot = if self.clustered { request.ask.atomic.first().map_or(0, slot) } else { 0 };
             match groups.last_mut() {
                 Some(group) if open == Some(slot) && !request.alone && group.len() < GROUP => group.push(*index),
@@ -231,7 +236,9 @@ impl Connection {
         if let Some(error) = batch.fault {
             return vec![Err(refusal(error)); batch.commands];
         }
-        let both = async { tokio::join!(batch.pipeline.try_all::<Value>(), self.client.ping::<Value>(None)) };
+        let ping = CustomCommand::new_static("PING", ClusterHash::Custom(batch.slot), false);
+        let ping = self.client.custom::<Value, Value>(ping, Vec::new());
+        let both = async { tokio::join!(batch.pipeline.try_all::<Value>(), ping) };
         let results = match tokio::time::timeout(self.timeout, both).await {
             Ok((results, _)) => results,
             Err(_) => return vec![Err(ReadError::NoAnswer("timed out".into())); batch.commands],
@@ -249,18 +256,21 @@ impl Connection {
 struct Batch {
     pipeline: fred::clients::Pipeline<Client>,
     commands: usize,
+    /// A slot of its node in a cluster.
+    slot: u16,
     /// Why a command could not be put in.
     fault: Option<Error>,
 }
 
 impl Batch {
     fn new(client: &Client) -> Self {
-        Self { pipeline: client.pipeline(), commands: 0, fault: None }
+        Self { pipeline: client.pipeline(), commands: 0, slot: 0, fault: None }
     }
 
     async fn add_group(&mut self, requests: &[Request], group: &[usize]) {
         let asks = || group.iter().filter_map(|index| requests.get(*index)).map(|request| &request.ask);
         let slot = asks().find_map(|ask| ask.atomic.first()).map_or(0, slot);
+        self.slot = slot;
         self.add_bare("MULTI", slot).await;
         for read in asks().flat_map(|ask| &ask.atomic) {
             self.add(read).await;
@@ -275,6 +285,9 @@ impl Batch {
     }
 
     async fn add(&mut self, read: &Read) {
+        if self.commands == 0 {
+            self.slot = slot(read);
+        }
         let queued = queue(&self.pipeline, read).await;
         self.added(queued);
     }
@@ -289,9 +302,13 @@ fn slot(read: &Read) -> u16 {
     fred::util::redis_keyslot(read.key())
 }
 
-fn all(error: &ReadError, requests: &[Request], index: usize) -> Answers {
-    let count = requests.get(index).map_or(0, |request| request.ask.atomic.len());
-    vec![Err(error.clone()); count]
+fn atomic(requests: &[Request], index: usize) -> usize {
+    requests.get(index).map_or(0, |request| request.ask.atomic.len())
+}
+
+fn all(error: &ReadError, requests: &[Request], group: &[usize]) -> Vec<Found> {
+    let places = group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)));
+    places.map(|(index, position)| (index, position, Err(error.clone()))).collect()
 }
 
 /// Takes the results of MULTI, the queued reads and EXEC of one group.
@@ -301,10 +318,8 @@ fn take_group(
     requests: &[Request],
     group: &[usize],
     results: &mut std::vec::IntoIter<Result<Reply, ReadError>>,
-) -> Result<Vec<(usize, Answers)>, ReadError> {
-    let counts: Vec<usize> =
-        group.iter().map(|index| requests.get(*index).map_or(0, |request| request.ask.atomic.len())).collect();
-    let total: usize = counts.iter().sum();
+) -> Result<Vec<Found>, ReadError> {
+    let total: usize = group.iter().map(|index| atomic(requests, *index)).sum();
     let queued: Vec<_> = results.by_ref().take(total + 1).collect();
     let executed = results.next().unwrap_or(Err(ReadError::Shape("no reply to EXEC")));
     if let Some(error) = queued.into_iter().find_map(Result::err) {
@@ -314,8 +329,8 @@ fn take_group(
         Reply::Array(replies) if replies.len() == total => replies,
         _ => return Err(ReadError::Shape("EXEC gave other than one reply a command")),
     };
-    let mut replies = replies.into_iter().map(Ok);
-    Ok(group.iter().zip(counts).map(|(index, count)| (*index, replies.by_ref().take(count).collect())).collect())
+    let places = group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)));
+    Ok(places.zip(replies).map(|((index, position), reply)| (index, position, Ok(reply))).collect())
 }
 
 /// Puts one read into a pipeline.

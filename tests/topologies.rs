@@ -1,0 +1,240 @@
+//! Redis as it is run in earnest: behind TLS, behind Sentinel, as a Cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use support::{Exporter, Redis, free_port, kill, wait_for};
+
+/// A certificate authority and files that it signed, in PEM.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        // Each certificate has a name of its own, or it would pass for its own issuer.
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { issuer, directory: tempfile::tempdir().unwrap() };
+        std::fs::write(authority.path("ca.crt"), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_string()
+    }
+
+    /// Writes `NAME.crt` and `NAME.key` for a host.
+    fn sign(&self, name: &str, host: &str) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([host.to_string()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, host);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.path(&format!("{name}.crt")), certificate.pem()).unwrap();
+        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    fn start_redis(&self, tls_port: u16, port: u16) -> Redis {
+        let [cert, key, ca] = ["server.crt", "server.key", "ca.crt"].map(|name| self.text(name));
+        let port_text = tls_port.to_string();
+        let tls =
+            ["--tls-port", &port_text, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+        Redis::start_on(port, &tls)
+    }
+}
+
+#[test]
+fn tls_with_a_client_certificate_that_is_trusted_and_not_otherwise() {
+    let authority = Authority::new();
+    authority.sign("server", "127.0.0.1");
+    authority.sign("client", "exporter");
+    let tls_port = free_port();
+    let redis = authority.start_redis(tls_port, free_port());
+    redis.say("LPUSH q 1 2 3");
+    let url = format!("rediss://127.0.0.1:{tls_port}");
+    let [ca, cert, key] = ["ca.crt", "client.crt", "client.key"].map(|name| authority.text(name));
+    let base = [("REDIS_URL", url.as_str()), ("QUEUES", "list:q")];
+    let good = [&base[..], &[("REDIS_CA_FILE", &ca), ("REDIS_CERT_FILE", &cert), ("REDIS_KEY_FILE", &key)]].concat();
+    let exporter = Exporter::start_with(&good);
+    exporter.wait("the queue is read over TLS", |metrics| metrics.of("length", "q") == Some(3.0));
+    for bad in [&base[..], &[&base[..], &[("REDIS_CA_FILE", ca.as_str())]].concat()] {
+        let stranger = Exporter::start_with(bad);
+        let metrics = stranger.wait_polls(2.0);
+        assert_eq!((metrics.of("up", "q"), metrics.readings("q")), (Some(0.0), 0));
+    }
+}
+
+#[test]
+fn a_server_of_another_name_is_not_believed_until_its_certificate_is_mended() {
+    let authority = Authority::new();
+    authority.sign("server", "elsewhere.example");
+    authority.sign("client", "exporter");
+    let (tls_port, port) = (free_port(), free_port());
+    let redis = authority.start_redis(tls_port, port);
+    redis.say("LPUSH q 1");
+    redis.say("CONFIG SET tls-auth-clients no");
+    let url = format!("rediss://127.0.0.1:{tls_port}");
+    let ca = authority.text("ca.crt");
+    let exporter = Exporter::start_with(&[("REDIS_URL", &url), ("QUEUES", "list:q"), ("REDIS_CA_FILE", &ca)]);
+    assert_eq!(exporter.wait_polls(2.0).of("up", "q"), Some(0.0));
+    authority.sign("server", "127.0.0.1");
+    redis.say(&format!("CONFIG SET tls-cert-file {}", authority.text("server.crt")));
+    redis.say(&format!(
+        "CONFIG SET tls-key-file {} tls-cert-file {}",
+        authority.text("server.key"),
+        authority.text("server.crt")
+    ));
+    exporter.wait("the mended certificate is believed", |metrics| metrics.of("length", "q") == Some(1.0));
+}
+
+/// A process that is killed with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_failover_by_sentinel_is_followed() {
+    let first = Redis::start();
+    let second = Redis::start();
+    second.say(&format!("REPLICAOF 127.0.0.1 {}", first.port));
+    first.say("LPUSH q 1 2");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sentinel.conf");
+    let port = free_port();
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 500\n\
+         sentinel failover-timeout main 3000\n",
+        first.port
+    );
+    std::fs::write(&file, text).unwrap();
+    let sentinel = Command::new("redis-server").arg(&file).arg("--sentinel").stdout(Stdio::null()).spawn().unwrap();
+    let _sentinel = Process(sentinel);
+    let ask = || {
+        let mut connection = redis::Client::open(format!("redis://127.0.0.1:{port}")).ok()?.get_connection().ok()?;
+        let seen: Vec<std::collections::HashMap<String, String>> =
+            redis::cmd("SENTINEL").arg("replicas").arg("main").query(&mut connection).ok()?;
+        seen.iter().any(|replica| replica.get("master-link-status").is_some_and(|status| status == "ok")).then_some(())
+    };
+    wait_for("the sentinel knows the replica", ask);
+    let url = format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main");
+    let exporter = Exporter::start(&url, "list:q");
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(2.0));
+    wait_for("the replica has it all", || (second.say("LLEN q") == redis::Value::Int(2)).then_some(()));
+    drop(first);
+    wait_for("the replica is promoted", || second.try_run(&["LPUSH", "q", "3"]).ok());
+    exporter.wait("the new master is read", |metrics| metrics.of("length", "q") == Some(3.0));
+}
+
+/// Three masters that share the slots.
+fn start_cluster() -> Vec<Redis> {
+    let options =
+        ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"];
+    // The bus listens on the port plus 10,000, or where it is told.
+    let start =
+        || Redis::start_on(free_port(), &[&options[..], &["--cluster-port", &free_port().to_string()]].concat());
+    let nodes: Vec<Redis> = std::iter::repeat_with(start).take(3).collect();
+    let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+    let made = Command::new("redis-cli").args(["--cluster", "create"]).args(addresses).arg("--cluster-yes").output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    wait_for("all nodes know the slots", || {
+        let ok = |node: &Redis| match node.say("CLUSTER INFO") {
+            redis::Value::BulkString(text) => String::from_utf8_lossy(&text).contains("cluster_state:ok"),
+            redis::Value::VerbatimString { text, .. } => text.contains("cluster_state:ok"),
+            _ => false,
+        };
+        nodes.iter().all(ok).then_some(())
+    });
+    nodes
+}
+
+/// Runs a command on whichever node has its key.
+fn on_cluster(nodes: &[Redis], line: &str) -> usize {
+    let taken = nodes.iter().position(|node| node.try_run(&line.split(' ').collect::<Vec<_>>()).is_ok());
+    taken.unwrap_or_else(|| panic!("no node takes {line}"))
+}
+
+#[test]
+fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
+    let nodes = start_cluster();
+    let names: Vec<String> = (0..60).map(|number| format!("q{number}")).collect();
+    let homes: Vec<usize> = names.iter().map(|name| on_cluster(&nodes, &format!("LPUSH {name} 1 2"))).collect();
+    on_cluster(&nodes, "XADD {s}tream * f v");
+    on_cluster(&nodes, "XGROUP CREATE {s}tream workers 0");
+    // A queue whose keys are on different nodes.
+    let home = on_cluster(&nodes, "LPUSH split 1");
+    let away = (0..).map(|number| format!("doing{number}"));
+    let away = away.into_iter().find(|key| on_cluster(&nodes, &format!("LPUSH {key} 1 2 3")) != home).unwrap();
+    let mut queues: Vec<String> = names.iter().map(|name| format!("list:{name}")).collect();
+    queues.push("stream:{s}tream".into());
+    queues.push(format!("list:split?in_flight={away}"));
+    let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
+    let exporter = Exporter::start(&url, &queues.join(","));
+    let metrics = exporter.wait("all nodes are read", |metrics| {
+        names.iter().all(|name| metrics.of("length", name) == Some(2.0))
+            && metrics.of("length", "{s}tream") == Some(1.0)
+    });
+    assert_eq!((metrics.of("length", "split"), metrics.of("in_flight", "split")), (Some(1.0), Some(3.0)));
+    let wait_split = |what: &str, silent: usize| {
+        exporter.wait(what, |metrics| {
+            names.iter().zip(&homes).all(|(name, home)| match *home == silent {
+                true => metrics.of("up", name) == Some(0.0) && metrics.readings(name) == 0,
+                false => metrics.of("length", name) == Some(2.0),
+            })
+        })
+    };
+    nodes[2].signal("STOP");
+    wait_split("the other nodes are read on", 2);
+    nodes[2].signal("CONT");
+    wait_split("the silent node is read again", usize::MAX);
+}
+
+#[test]
+fn a_loading_redis_is_not_read_as_empty() {
+    let port = free_port();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap().to_string();
+    let first = Redis::start_on(port, &["--dir", &path, "--enable-debug-command", "local"]);
+    first.say("DEBUG POPULATE 200000 filler 100");
+    first.say("LPUSH q 1 2 3");
+    first.say("SAVE");
+    let exporter = Exporter::start(&first.url(), "list:q");
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(3.0));
+    drop(first);
+    let options = [
+        "--port",
+        &port.to_string(),
+        "--dir",
+        &path,
+        "--key-load-delay",
+        "50",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let loading = Command::new("redis-server").args(options).stdout(Stdio::null()).spawn().unwrap();
+    let loading = Process(loading);
+    exporter.wait("a loading Redis is no reading", |metrics| {
+        metrics.of("up", "q") == Some(0.0)
+            && metrics.readings("q") == 0
+            && metrics.value("queue_exporter_poll_errors_total{kind=\"unavailable\"}").is_some_and(|count| count > 0.0)
+    });
+    kill(loading.0.id(), "KILL");
+    let second = Redis::start_on(port, &["--dir", &path]);
+    exporter.wait("the loaded queue is read", |metrics| metrics.of("length", "q") == Some(3.0));
+    drop(second);
+}
