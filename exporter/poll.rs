@@ -182,6 +182,8 @@ pub struct Board {
     stale_after: Duration,
     redis_up: bool,
     polled: bool,
+    /// Whether some queues, but not all, got no answer.
+    partly_silent: bool,
 }
 
 struct Entry {
@@ -203,13 +205,14 @@ impl Board {
             problem: None,
             trace: Arc::default(),
         });
-        Self { entries: entries.collect(), stale_after, redis_up: false, polled: false }
+        Self { entries: entries.collect(), stale_after, redis_up: false, polled: false, partly_silent: false }
     }
 
     /// Takes in the outcomes of a poll. Returns whether Redis answered at all.
     pub fn take(&mut self, outcomes: Vec<Outcome>, stats: &Stats) -> bool {
         let now = Instant::now();
         let mut silence = None;
+        let mut silent = 0;
         let mut answered = false;
         for (entry, outcome) in self.entries.iter_mut().zip(outcomes) {
             match outcome {
@@ -224,6 +227,7 @@ impl Board {
                 Err(error) if error.is_silence() => {
                     entry.problem.get_or_insert_with(|| error.to_string().into());
                     silence = Some(error);
+                    silent += 1;
                 }
                 Err(error) => {
                     answered = true;
@@ -251,7 +255,13 @@ impl Board {
                 (None, false) => {}
             }
         }
-        (self.redis_up, self.polled) = (answered, true);
+        let partly_silent = answered && silent > 0;
+        if let Some(error) = silence.filter(|_| partly_silent && !self.partly_silent) {
+            tracing::warn!(queues = silent, %error, "a part of Redis can't be read");
+        } else if self.partly_silent && !partly_silent && answered {
+            tracing::info!("all of Redis answers");
+        }
+        (self.redis_up, self.polled, self.partly_silent) = (answered, true, partly_silent);
         answered
     }
 
