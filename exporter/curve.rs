@@ -43,6 +43,31 @@ pub enum Age {
 impl Age {
     /// The age of an empty queue.
     pub const EMPTY: Self = Self::Known { seconds: 0.0, error: 0.0 };
+
+    /// The age of the older of two jobs, each known to within its error.
+    #[must_use]
+    pub fn older(self, other: Self) -> Self {
+        let at_least = |age| match age {
+            Self::Known { seconds, error } => f64::max(seconds - error, 0.0),
+            Self::AtLeast(seconds) => seconds,
+            Self::Unknown => 0.0,
+        };
+        let least = at_least(self).max(at_least(other));
+        match (self, other) {
+            (Self::Known { seconds: one, error }, Self::Known { seconds: two, error: margin }) => {
+                let most = (one + error).max(two + margin);
+                match if one >= two { (one, error) } else { (two, margin) } {
+                    // One that is the older for sure keeps its own numbers.
+                    (seconds, error) if seconds + error >= most && seconds - error >= least => {
+                        Self::Known { seconds, error }
+                    }
+                    _ => Self::Known { seconds: (least + most) / 2.0, error: (most - least) / 2.0 },
+                }
+            }
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
+            _ => Self::AtLeast(least),
+        }
+    }
 }
 
 /// The arrivals of one queue: segments without gaps or overlaps, oldest first.

@@ -231,6 +231,17 @@ impl Fifo {
         }
     }
 
+    /// Goes on under another key, to which the list was renamed.
+    pub fn follow(&mut self, key: Bytes) {
+        self.key = key;
+    }
+
+    /// Whether jobs stand at the old end that came later than their place says, as seen at the last look.
+    #[must_use]
+    pub fn has_returned_jobs(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| last.length > 0 && self.oldest(last.length) < self.passed)
+    }
+
     /// Adds what this look wants to know. Call it again for another round where [`Fifo::answer`] gave `None`.
     pub fn ask(&mut self, ask: &mut Ask) {
         ask.atomic.push(Read::ListLength(self.key.clone()));

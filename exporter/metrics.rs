@@ -69,6 +69,8 @@ families! {
         |row| whole(row.reading?.seen.retrying);
     "redis_queue_dead" "gauge" "Jobs given up."
         |row| whole(row.reading?.seen.dead);
+    "redis_queue_abandoned" "gauge" "Jobs in flight by the keys, whose worker is dead; not counted in flight."
+        |row| whole(row.reading?.seen.abandoned);
     "redis_queue_backlog" "gauge" "Jobs that wait for a worker: length plus due."
         |row| whole(row.reading?.backlog());
     "redis_queue_oldest_job_age_seconds" "gauge" "How long the oldest waiting job has waited; 0 for an empty queue."
@@ -91,6 +93,12 @@ families! {
         |row| real(row.reading?.totals.processing_rate);
     "redis_queue_observation_gaps_total" "counter" "Polls over which arrivals and processed are only lower bounds."
         |row| whole(row.reading.map(|reading| reading.totals.gaps));
+    "redis_queue_consumers" "gauge" "Live worker processes of the queue."
+        |row| whole(row.reading?.seen.consumers);
+    "redis_queue_slots" "gauge" "Jobs that these workers can run at once; quiet ones give none."
+        |row| whole(row.reading?.seen.slots);
+    "redis_queue_paused" "gauge" "1 while the queue is paused, where the library says."
+        |row| whole(row.reading?.seen.paused.map(u64::from));
     "redis_queue_objective_age_seconds" "gauge" "The policy: no job should wait longer."
         |row| real(row.id.policy.objective_age.map(|age| age.as_secs_f64()));
     "redis_queue_scale_up_depth" "gauge" "The policy: backlog per worker over which workers are added."

@@ -21,8 +21,9 @@ use tokio::time::MissedTickBehavior;
 
 /// Queues read in one round trip: their commands take Redis 2 to 4 ms, in runs of 50 us between which others get in.
 const SLICE: usize = 1_000;
-/// Rounds that a layout may ask for in one look.
-const ROUNDS: usize = 3;
+/// Rounds that a layout may ask for in one look. The longest is a key that has become of another type, whose type is asked
+/// for, and which is then read in three.
+const ROUNDS: usize = 5;
 
 /// What a look at one queue gave.
 pub type Outcome = Result<Observation, ReadError>;
@@ -63,6 +64,7 @@ pub struct Reader {
     notify: Vec<Bytes>,
     /// Whether the last try to connect failed: the next one waits a little, so that many exporters do not come at once.
     failing: bool,
+    clock: Box<dyn Fn() -> f64 + Send + Sync>,
 }
 
 struct Source {
@@ -77,7 +79,13 @@ impl Reader {
     pub fn new(redis: RedisConfig, layouts: Vec<Box<dyn Layout>>) -> Self {
         let notify = layouts.iter().filter_map(|layout| layout.notify().cloned()).collect();
         let layouts = layouts.into_iter().map(|layout| Source { layout, alone: false }).collect();
-        Self { redis, connection: None, layouts, notify, failing: false }
+        Self { redis, connection: None, layouts, notify, failing: false, clock: Box::new(unix_now) }
+    }
+
+    /// The same with a clock of the caller's, in seconds since 1970: for queues that were recorded.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
     }
 
     /// Reads all queues once, within the time that a poll may take. The outcomes come in the order of the layouts.
@@ -122,7 +130,7 @@ impl Reader {
             }
         };
         for (layouts, outcomes) in self.layouts.chunks_mut(SLICE).zip(outcomes.chunks_mut(SLICE)) {
-            read_slice(connection, layouts, outcomes).await;
+            read_slice(connection, layouts, outcomes, &self.clock).await;
             let silence = |outcome: &Option<Outcome>| match outcome {
                 Some(Err(error)) if error.is_silence() => Some(error.clone()),
                 _ => None,
@@ -145,13 +153,18 @@ fn abandon(source: &mut Source, error: &ReadError) -> ReadError {
     error.clone()
 }
 
-async fn read_slice(connection: &Connection, sources: &mut [Source], outcomes: &mut [Option<Outcome>]) {
+async fn read_slice(
+    connection: &Connection,
+    sources: &mut [Source],
+    outcomes: &mut [Option<Outcome>],
+    clock: &(dyn Fn() -> f64 + Send + Sync),
+) {
     let mut open: Vec<(&mut Source, &mut Option<Outcome>)> = sources.iter_mut().zip(outcomes).collect();
     for _ in 0..ROUNDS {
         if open.is_empty() {
             return;
         }
-        let (sent, now) = (Instant::now(), unix_now());
+        let (sent, now) = (Instant::now(), clock());
         let requests: Vec<Request> = open
             .iter_mut()
             .map(|(source, _)| {
@@ -161,7 +174,7 @@ async fn read_slice(connection: &Connection, sources: &mut [Source], outcomes: &
             })
             .collect();
         let answers = connection.read(&requests).await;
-        let (received, unix) = (Instant::now(), unix_now());
+        let (received, unix) = (Instant::now(), clock());
         let mut again = Vec::new();
         for ((source, outcome), answers) in open.into_iter().zip(answers) {
             let pops = source.layout.notify().and_then(|key| connection.pops(key));

@@ -30,10 +30,36 @@ pub enum Read {
     SetSize(Bytes),
     /// `ZCOUNT key -inf max`: O(log n).
     SetCountTo(Bytes, f64),
+    /// `ZCOUNT key (min +inf`: O(log n).
+    SetCountAfter(Bytes, f64),
+    /// `ZCOUNT key (min max`: O(log n).
+    SetCountBetween(Bytes, f64, f64),
+    /// `ZRANGE key 0 (count - 1) WITHSCORES`: O(log n + count); the members with the lowest scores.
+    SetFirsts(Bytes, i64),
     /// `ZRANGE key 0 0 WITHSCORES`: O(log n); the member with the lowest score.
     SetFirst(Bytes),
     /// `GET key`: O(size of the value).
     Get(Bytes),
+    /// `GETRANGE key 0 (max - 1)`: O(max); what is longer is cut.
+    GetStart(Bytes, u64),
+    /// `EXISTS key`: O(1).
+    Exists(Bytes),
+    /// `HLEN key`: O(1).
+    HashLength(Bytes),
+    /// `HGET key field`: O(size of the value).
+    HashGet(Bytes, Bytes),
+    /// `HMGET key field field ...`: O(number of fields + size of the values).
+    HashGets(Bytes, &'static [&'static str]),
+    /// `HSTRLEN key field`: O(1).
+    HashValueLength(Bytes, Bytes),
+    /// `HEXISTS key field`: O(1).
+    HashHas(Bytes, &'static str),
+    /// `HVALS key`: O(number of fields): only for hashes with a field a worker's thread.
+    HashValues(Bytes),
+    /// `SCARD key`: O(1).
+    MemberCount(Bytes),
+    /// `SSCAN key 0 COUNT count`: O(count); the first members and a cursor, which is 0 where these are all.
+    Members(Bytes, u64),
     /// `XLEN key`: O(1).
     StreamLength(Bytes),
     /// `XINFO GROUPS key`: O(number of groups).
@@ -56,6 +82,19 @@ impl Read {
             | Self::ListPosition { key, .. }
             | Self::SetSize(key)
             | Self::SetCountTo(key, _)
+            | Self::SetCountAfter(key, _)
+            | Self::SetCountBetween(key, ..)
+            | Self::SetFirsts(key, _)
+            | Self::GetStart(key, _)
+            | Self::Exists(key)
+            | Self::HashLength(key)
+            | Self::HashGet(key, _)
+            | Self::HashGets(key, _)
+            | Self::HashValueLength(key, _)
+            | Self::HashHas(key, _)
+            | Self::HashValues(key)
+            | Self::MemberCount(key)
+            | Self::Members(key, _)
             | Self::SetFirst(key)
             | Self::Get(key)
             | Self::StreamLength(key)
@@ -166,6 +205,12 @@ impl Replies {
         self.0.next().unwrap_or(Err(ReadError::Shape("a reply is missing")))
     }
 
+    /// Takes the next `count` replies off, to be read later.
+    #[must_use]
+    pub fn split(&mut self, count: usize) -> Self {
+        Self::new(self.0.by_ref().take(count).collect())
+    }
+
     /// The next reply as a count.
     ///
     /// # Errors
@@ -202,6 +247,26 @@ impl Replies {
         }
     }
 
+    /// The next reply as yes or no.
+    ///
+    /// # Errors
+    /// As [`Replies::count`].
+    pub fn yes(&mut self) -> Result<bool, ReadError> {
+        Ok(self.count()? > 0)
+    }
+
+    /// The next reply, of `SSCAN`, as members, and whether these are all.
+    ///
+    /// # Errors
+    /// As [`Replies::take`], and [`ReadError::Shape`] where it is something else.
+    pub fn members(&mut self) -> Result<(Vec<Bytes>, bool), ReadError> {
+        let mut parts = self.array()?.into_iter();
+        let (Some(Reply::Bytes(cursor)), Some(Reply::Array(members))) = (parts.next(), parts.next()) else {
+            return Err(ReadError::Shape("no cursor and members"));
+        };
+        Ok((bytes_of(members), cursor.as_ref() == b"0"))
+    }
+
     /// The next reply, of `GET`, as a counter that workers INCR; `None` while the key does not exist.
     ///
     /// # Errors
@@ -229,4 +294,14 @@ impl Replies {
         };
         number.map(Some).ok_or(ReadError::Shape("not a score"))
     }
+}
+
+/// Those of the replies that are strings.
+#[must_use]
+pub fn bytes_of(replies: Vec<Reply>) -> Vec<Bytes> {
+    let bytes = replies.into_iter().filter_map(|reply| match reply {
+        Reply::Bytes(bytes) => Some(bytes),
+        _ => None,
+    });
+    bytes.collect()
 }

@@ -347,7 +347,28 @@ async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Resul
             let (first, last) = (ZRange::from(0), ZRange::from(0));
             pipeline.zrange(key, first, last, None, false, None, true).await
         }
+        // The next number up, inclusive, is all that is greater.
+        Read::SetCountAfter(key, min) => pipeline.zcount(key, min.next_up(), f64::INFINITY).await,
+        Read::SetCountBetween(key, min, max) => pipeline.zcount(key, min.next_up(), max).await,
+        Read::SetFirsts(key, count) => {
+            let (first, last) = (ZRange::from(0), ZRange::from(count - 1));
+            pipeline.zrange(key, first, last, None, false, None, true).await
+        }
         Read::Get(key) => pipeline.get(key).await,
+        Read::GetStart(key, max) => pipeline.getrange(key, 0, max.saturating_sub(1) as usize).await,
+        Read::Exists(key) => pipeline.exists(key).await,
+        Read::HashLength(key) => pipeline.hlen(key).await,
+        Read::HashGet(key, field) => pipeline.hget(key, field).await,
+        Read::HashGets(key, fields) => pipeline.hmget(key, fields.to_vec()).await,
+        Read::HashValueLength(key, field) => pipeline.hstrlen(key, field).await,
+        Read::HashHas(key, field) => pipeline.hexists(key, field).await,
+        Read::HashValues(key) => pipeline.hvals(key).await,
+        Read::MemberCount(key) => pipeline.scard(key).await,
+        Read::Members(key, count) => {
+            // fred knows SSCAN only as a stream of its own, outside of pipelines.
+            let command = CustomCommand::new_static("SSCAN", ClusterHash::FirstKey, false);
+            pipeline.custom(command, vec![key.into(), Value::from(0), "COUNT".into(), Value::from(count as i64)]).await
+        }
         Read::StreamLength(key) => pipeline.xlen(key).await,
         Read::StreamGroups(key) => pipeline.xinfo_groups(key).await,
         Read::StreamAfter(key, after, count) => {

@@ -3,11 +3,27 @@
 //! A layout says what to read ([`Layout::ask`]) and what the replies mean ([`Layout::answer`]). It does no input or
 //! output and knows no clock but the one it is handed, so it is tested without a server.
 
+mod arq;
+mod asynq;
+mod bull;
+mod bullmq;
+mod celery;
 mod companions;
+mod detect;
+mod dramatiq;
 mod due_set;
+mod huey;
+mod laravel;
 mod list;
+mod list_queue;
 mod options;
+mod resque;
+mod rq;
+mod saq;
+mod sidekiq;
 mod stream;
+mod taskiq;
+mod timed;
 mod zset;
 
 pub use options::Options;
@@ -32,6 +48,19 @@ pub const TABLE: &[Entry] = &[
     Entry { name: "list", build: list::build },
     Entry { name: "stream", build: stream::build },
     Entry { name: "zset", build: zset::build },
+    Entry { name: "arq", build: arq::build },
+    Entry { name: "asynq", build: asynq::build },
+    Entry { name: "bull", build: bull::build },
+    Entry { name: "bullmq", build: bullmq::build },
+    Entry { name: "celery", build: celery::build },
+    Entry { name: "dramatiq", build: dramatiq::build },
+    Entry { name: "huey", build: huey::build },
+    Entry { name: "laravel", build: laravel::build },
+    Entry { name: "resque", build: resque::build },
+    Entry { name: "rq", build: rq::build },
+    Entry { name: "saq", build: saq::build },
+    Entry { name: "sidekiq", build: sidekiq::build },
+    Entry { name: "taskiq", build: taskiq::build },
 ];
 
 /// One queue, from look to look.
@@ -81,6 +110,14 @@ pub struct Observation {
     pub retrying: Option<u64>,
     /// Jobs given up.
     pub dead: Option<u64>,
+    /// Jobs in flight by the keys, whose worker is dead; not in `in_flight`.
+    pub abandoned: Option<u64>,
+    /// Live worker processes.
+    pub consumers: Option<u64>,
+    /// Jobs that they can run at once.
+    pub slots: Option<u64>,
+    /// Whether the queue is paused.
+    pub paused: Option<bool>,
     /// The age of the oldest waiting job.
     pub age: Age,
     /// How long ago the oldest job in flight was put in, in seconds.
@@ -98,9 +135,18 @@ impl Default for Observation {
             delayed: None,
             retrying: None,
             dead: None,
+            abandoned: None,
+            consumers: None,
+            slots: None,
+            paused: None,
             age: Age::Unknown,
             oldest_in_flight: None,
             counts: Counts::default(),
         }
     }
+}
+
+/// A key made of parts.
+fn join(parts: &[&[u8]]) -> Bytes {
+    Bytes::from(parts.concat())
 }

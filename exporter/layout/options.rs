@@ -30,6 +30,11 @@ impl Options {
         Some(value)
     }
 
+    /// Gives an option a value where it has none.
+    pub fn assume(&mut self, name: &str, value: &'static str) {
+        self.values.entry(name.to_string()).or_insert(Bytes::from_static(value.as_bytes()));
+    }
+
     /// An option that is text.
     pub fn text(&mut self, name: &'static str) -> Option<String> {
         let value = self.bytes(name)?;

@@ -230,26 +230,56 @@ impl Metrics {
     }
 }
 
-/// Loads a recorded fixture: one JSON object a key, or one array a command.
+/// Loads a recorded fixture: one JSON object a key, or one array a command. Bytes that are no UTF-8 are `{"b64": ...}`.
+/// Keys do not expire, for the queue is read as it was at the time of the recording.
 pub fn load_fixture(redis: &Redis, name: &str) {
     let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
     let mut connection = redis.connect();
     for line in std::fs::read_to_string(path).unwrap().lines() {
         let document: serde_json::Value = serde_json::from_str(line).unwrap();
-        let text = |value: &serde_json::Value| value.as_str().expect("these fixtures are plain text").to_string();
-        let words: Vec<String> = match (&document, document["type"].as_str()) {
-            (serde_json::Value::Array(words), _) => words.iter().map(text).collect(),
-            (_, Some("list")) => ["RPUSH".into(), text(&document["key"])]
-                .into_iter()
-                .chain(document["value"].as_array().unwrap().iter().map(text))
-                .collect(),
-            (_, Some("zset")) => ["ZADD".into(), text(&document["key"])]
-                .into_iter()
-                .chain(document["value"].as_array().unwrap().iter().flat_map(|pair| [text(&pair[1]), text(&pair[0])]))
-                .collect(),
-            (_, Some("string")) => vec!["SET".into(), text(&document["key"]), text(&document["value"])],
-            other => panic!("a fixture of another kind: {other:?}"),
+        for words in commands(&document) {
+            command(&words).query::<redis::Value>(&mut connection).unwrap();
+        }
+    }
+}
+
+/// The commands that make what a line of a fixture holds.
+fn commands(document: &serde_json::Value) -> Vec<Vec<Vec<u8>>> {
+    let items = |value: &serde_json::Value| value.as_array().expect("an array").clone();
+    if document.is_array() {
+        return vec![items(document).iter().map(bytes).collect()];
+    }
+    let (key, value) = (bytes(&document["key"]), &document["value"]);
+    let command = |name: &str, rest: Vec<Vec<u8>>| [vec![name.as_bytes().to_vec(), key.clone()], rest].concat();
+    let flat = |value: &serde_json::Value| items(value).iter().map(bytes).collect();
+    let pairs = |value: &serde_json::Value, swap: bool| {
+        let pair = |pair: &serde_json::Value| {
+            if swap { [bytes(&pair[1]), bytes(&pair[0])] } else { [bytes(&pair[0]), bytes(&pair[1])] }
         };
-        command(&words).query::<redis::Value>(&mut connection).unwrap();
+        items(value).iter().flat_map(pair).collect::<Vec<_>>()
+    };
+    let made = match document["type"].as_str() {
+        Some("stream") => {
+            let entry = |entry: &serde_json::Value| command("XADD", [vec![bytes(&entry[0])], flat(&entry[1])].concat());
+            return items(value).iter().map(entry).collect();
+        }
+        Some("list") => command("RPUSH", flat(value)),
+        Some("set") => command("SADD", flat(value)),
+        Some("zset") => command("ZADD", pairs(value, true)),
+        Some("hash") => command("HSET", pairs(value, false)),
+        Some("string") => command("SET", vec![bytes(value)]),
+        other => panic!("a fixture of another kind: {other:?}"),
+    };
+    vec![made]
+}
+
+fn bytes(value: &serde_json::Value) -> Vec<u8> {
+    use base64::Engine;
+    match value {
+        serde_json::Value::String(text) => text.as_bytes().to_vec(),
+        serde_json::Value::Object(_) => {
+            base64::engine::general_purpose::STANDARD.decode(value["b64"].as_str().unwrap()).unwrap()
+        }
+        other => other.to_string().into_bytes(),
     }
 }

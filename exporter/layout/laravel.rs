@@ -1,0 +1,65 @@
+//! `laravel:QUEUE`: [Laravel](https://github.com/laravel/framework)'s Redis queues, with or without Horizon. Key names
+//! from its `RedisQueue.php` and `LuaScripts.php`.
+//!
+//! | option | |
+//! |---|---|
+//! | `prefix` | the prefix of the application's Redis connection, `laravel_database_` unless set; `none` for none |
+//!
+//! Waiting jobs are JSON in the list `queues:QUEUE` (RPUSH, taken from the left), with `pushedAt` (Horizon) or `createdAt`
+//! (since Laravel 11) in seconds; older ones hold no time, and the age is seen from outside. Jobs in flight are in the
+//! sorted set `reserved` until their time runs out: those past it are abandoned, for the next worker that looks puts them
+//! back. Retries wait among the delayed; failed jobs are in the SQL database. Jobs done are seen from outside, as they are
+//! taken from the list. In a Cluster the queue is named `{QUEUE}`, braces included.
+//!
+//! Cost of a look: 7 commands, one LRANGE of the oldest job among them.
+
+use super::list_queue::{Beside, Line, ListQueue, Stored};
+use super::timed::Timed;
+use super::{Layout, Observation, Options, join};
+use crate::payload::LIMIT;
+use crate::reads::{Read, ReadError, Replies};
+use crate::times::{self, Unit};
+use bytes::Bytes;
+
+struct Laravel {
+    delayed: Timed,
+    /// Scores are when a job in flight is taken for lost.
+    reserved: Timed,
+}
+
+pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+    let prefix = options.bytes("prefix").unwrap_or_else(|| Bytes::from_static(b"laravel_database_"));
+    let prefix = if prefix.as_ref() == b"none" { Bytes::new() } else { prefix };
+    let of = |name: &str| join(&[&prefix, b"queues:", &key, name.as_bytes()]);
+    let beside = Laravel { delayed: Timed::seconds(of(":delayed")), reserved: Timed::seconds(of(":reserved")) };
+    ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came))], beside)
+}
+
+fn came(payload: &[u8]) -> Option<f64> {
+    if payload.len() > LIMIT {
+        return None;
+    }
+    let job: serde_json::Value = serde_json::from_slice(payload).ok()?;
+    // Horizon's is text with a fraction.
+    times::from_json(job.get("pushedAt").or(job.get("createdAt"))?, Some(Unit::Seconds))
+}
+
+impl Beside for Laravel {
+    fn reads(&self, now: f64) -> Vec<Read> {
+        let mut reads = self.delayed.reads(now).to_vec();
+        reads.extend(self.reserved.reads(now));
+        reads
+    }
+
+    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
+        let (due, delayed) = Timed::seen(replies)?;
+        let (expired, reserved) = Timed::seen(replies)?;
+        Ok(Observation {
+            in_flight: Some(reserved),
+            abandoned: Some(expired),
+            due: Some(due),
+            delayed: Some(delayed),
+            ..Observation::default()
+        })
+    }
+}

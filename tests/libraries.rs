@@ -1,0 +1,120 @@
+//! Queues recorded from the real libraries, read at the moment of the recording: what they say against what is true.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use queue_exporter::config::Config;
+use queue_exporter::curve::Age;
+use queue_exporter::flow::Count;
+use queue_exporter::layout::Observation;
+use queue_exporter::poll::{Outcome, Reader};
+use serde_json::Value;
+use support::{Redis, load_fixture};
+
+/// What a look at a fixture saw of each of the queues.
+fn read(redis: &Redis, queues: &str, now_ms: f64) -> Vec<Outcome> {
+    let variables = [("REDIS_URL", redis.url()), ("QUEUES", queues.to_string())];
+    let config = Config::from_env(variables.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
+    let layouts = config.queues.into_iter().map(|queue| queue.layout).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(Reader::new(config.redis, layouts).with_clock(move || now_ms / 1e3).read())
+}
+
+fn truth(name: &str) -> Value {
+    let path = format!("{}/tests/fixtures/{name}.truth.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Reads a recorded fixture, all of its queues by this specification, in which `*` is the queue.
+fn recorded(name: &str, file: &str, spec: &str) -> Vec<(Value, f64, Observation)> {
+    let redis = Redis::start();
+    load_fixture(&redis, file);
+    let truth = truth(name);
+    let now_ms = truth["now_ms"].as_f64().unwrap();
+    let names: Vec<&String> = truth["queues"].as_object().unwrap().keys().collect();
+    let specs: Vec<String> = names.iter().map(|name| spec.replace('*', name)).collect();
+    let outcomes = read(&redis, &specs.join(","), now_ms);
+    let seen = names.iter().zip(outcomes);
+    seen.map(|(name, outcome)| {
+        let mut readable = truth["readable"][name.as_str()].clone();
+        readable["queue"] = name.as_str().into();
+        (readable, now_ms, outcome.unwrap_or_else(|error| panic!("{name}: {error}")))
+    })
+    .collect()
+}
+
+/// Holds the observation against what cheap commands can tell, by the recording's own account.
+fn assert_readable(readable: &Value, now_ms: f64, seen: &Observation) {
+    let queue = &readable["queue"];
+    let number = |field: &str| readable[field].as_u64();
+    assert_eq!(seen.length, number("waiting"), "waiting of {queue}");
+    assert_eq!(seen.in_flight, number("in_flight"), "in flight of {queue}");
+    let delayed = seen.delayed.map(|delayed| delayed + seen.due.unwrap_or(0));
+    assert_eq!(delayed, number("delayed"), "delayed of {queue}");
+    assert_eq!(seen.dead, number("dead"), "dead of {queue}");
+    match (readable["oldest_enqueued_at_ms"].as_f64(), seen.age) {
+        (Some(oldest), Age::Known { seconds, error }) => {
+            assert_eq!(error, 0.0);
+            assert!((seconds - (now_ms - oldest) / 1e3).abs() < 0.001, "age of {queue}: {seconds}");
+        }
+        (None, Age::Known { seconds, .. }) => assert!(seen.length == Some(0) && seconds == 0.0),
+        (None, Age::AtLeast(_)) => {}
+        (oldest, age) => panic!("age of {queue}: {age:?} for {oldest:?}"),
+    }
+}
+
+/// Those whose library gives all that the recording holds readable, and nothing else.
+#[test]
+fn recorded_queues_read_as_they_can_be_read() {
+    for (name, file, spec) in [
+        ("bullmq", "bullmq.jsonl", "bullmq:*"),
+        ("rq", "rq.jsonl", "rq:*"),
+        ("dramatiq", "dramatiq.jsonl", "dramatiq:*"),
+        ("saq", "saq.jsonl", "saq:*"),
+        ("taskiq-list", "taskiq-list.jsonl", "taskiq:*"),
+        ("taskiq-stream", "taskiq-stream.cmds.jsonl", "taskiq:*"),
+    ] {
+        for (readable, now_ms, seen) in recorded(name, file, spec) {
+            assert_readable(&readable, now_ms, &seen);
+        }
+    }
+}
+
+#[test]
+fn bull_priorities_leave_a_least_age_and_a_paused_queue_its_jobs() {
+    let [(emails, now_ms, seen), (_, _, paused)] = &recorded("bull", "bull.jsonl", "bull:*")[..] else { panic!() };
+    assert_eq!((seen.length, seen.in_flight, seen.dead), (Some(7), Some(2), Some(1)));
+    assert_eq!((seen.delayed, seen.due, seen.paused), (Some(4), Some(0), Some(false)));
+    assert_eq!((seen.counts.processed, seen.counts.failed), (Count::Total(6), Count::Total(1)));
+    assert!(seen.counts.gap);
+    // The next job is the newest, by its priority; the oldest of the others is the oldest of all.
+    let Age::AtLeast(age) = seen.age else { panic!("{:?} of {emails}", seen.age) };
+    assert!((age - (now_ms - 1_795_573_382_582.0) / 1e3).abs() < 0.001);
+    assert_eq!((paused.length, paused.paused), (Some(4), Some(true)));
+    let Age::Known { seconds, .. } = paused.age else { panic!("{:?}", paused.age) };
+    assert!((seconds - (now_ms - 1_795_573_382_943.0) / 1e3).abs() < 0.001);
+}
+
+#[test]
+fn arq_tells_jobs_in_flight_from_those_that_wait_in_the_same_set() {
+    let [(_, now_ms, idle), (_, _, busy)] = &recorded("arq", "arq.jsonl", "arq:*")[..] else { panic!() };
+    assert_eq!((idle.length, idle.in_flight, idle.delayed), (Some(4), Some(0), Some(1)));
+    assert_eq!((busy.length, busy.in_flight, busy.delayed), (Some(7), Some(2), Some(4)));
+    for (seen, oldest) in [(idle, 1_795_573_860_244.0), (busy, 1_795_573_859_878.0)] {
+        let Age::Known { seconds, error } = seen.age else { panic!("{:?}", seen.age) };
+        assert!((seconds - (now_ms - oldest) / 1e3).abs() < 0.001 && error == 0.0);
+    }
+}
+
+#[test]
+fn huey_is_a_list_or_a_sorted_set_with_times_in_its_members() {
+    let seen = recorded("huey", "huey.jsonl", "huey:*");
+    let of = |queue: &str| seen.iter().find(|(readable, ..)| readable["queue"] == queue).unwrap().2;
+    let now_ms = seen[0].1;
+    // Three delayed jobs still sit in the list.
+    assert_eq!((of("emails").length, of("emails").delayed, of("emails").in_flight), (Some(10), Some(1), None));
+    assert_eq!((of("reports").length, of("reports").delayed), (Some(5), Some(0)));
+    assert_eq!(of("prio").length, Some(3));
+    let Age::AtLeast(age) = of("prio").age else { panic!("{:?}", of("prio").age) };
+    assert!((age - (now_ms - 1_795_573_928_898.859) / 1e3).abs() < 0.001);
+}
