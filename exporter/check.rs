@@ -6,13 +6,15 @@
 use crate::config::Config;
 use crate::curve::Age;
 use crate::layout::{ListEnds, Observation};
-use crate::poll::{Outcome, Reader};
+use crate::reader::{Outcome, Reader};
 use crate::reads::{Ask, Read, ReadError, Reply};
 use crate::redis::{Connection, Request};
+use crate::spec::Queue;
 use bytes::Bytes;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,19 +47,22 @@ pub struct Finding {
 const BETWEEN: Duration = Duration::from_secs(1);
 /// How far an element that was at an end may have moved in between.
 const MOVED: i64 = 10_000;
+/// How long queues are searched for: some 20 million keys.
+const SEARCH: Duration = Duration::from_secs(10);
 
 /// Reads every queue and returns what is to be printed, and whether all of them could be read.
 pub async fn check(config: Config, output: Output) -> (String, bool) {
+    let found = find(&config).await;
+    let queues: Vec<Queue> = config.queues.into_iter().chain(found).take(config.max_queues).collect();
     let names: Vec<(String, &'static str)> =
-        config.queues.iter().map(|queue| (queue.label.clone(), queue.layout_name)).collect();
+        queues.iter().map(|queue| (queue.label.clone(), queue.entry.name)).collect();
     let keys: Vec<(Bytes, Option<ListEnds>)> =
-        config.queues.iter().map(|queue| (queue.layout.key().clone(), queue.layout.ends())).collect();
+        queues.iter().map(|queue| (queue.layout.key().clone(), queue.layout.ends())).collect();
     let probes = match Connection::open(&config.redis, &[]).await {
         Ok(connection) => probe(&connection, &keys).await,
         Err(_) => vec![Probe::default(); keys.len()],
     };
-    let layouts = config.queues.into_iter().map(|queue| queue.layout).collect();
-    let outcomes = Reader::new(config.redis, layouts).read().await;
+    let outcomes = Reader::new(config.redis, queues, &[], config.discovery_ttl).read().await;
     let all_read = outcomes.iter().all(Result::is_ok);
     let findings: Vec<Finding> = names
         .into_iter()
@@ -70,6 +75,24 @@ pub async fn check(config: Config, output: Output) -> (String, bool) {
         Output::Json => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
     };
     (text, all_read)
+}
+
+/// The queues that the configured patterns find within [`SEARCH`].
+async fn find(config: &Config) -> Vec<Queue> {
+    let mut labels: HashSet<String> = config.queues.iter().map(|queue| queue.label.clone()).collect();
+    let mut reader = Reader::new(config.redis.clone(), Vec::new(), &config.discoveries, config.discovery_ttl);
+    let end = Instant::now() + SEARCH;
+    let is_done = |reader: &Reader| reader.finders().all(|(finder, error)| finder.sweeps() > 0 || error.is_some());
+    while !is_done(&reader) && Instant::now() < end {
+        reader.read().await;
+    }
+    let mut found = Vec::new();
+    for ((finder, _), discovery) in reader.finders().zip(&config.discoveries) {
+        let wanted = finder.names().filter(|name| discovery.wants(name));
+        let queues = wanted.map(|name| discovery.queue(name.clone()));
+        found.extend(queues.filter(|queue| labels.insert(queue.label.clone())));
+    }
+    found
 }
 
 /// What `check` asks beside a look.

@@ -1,7 +1,7 @@
 //! The environment, checked: every fault is found before any is reported, each names its variable and the remedy.
 
 use crate::redis;
-use crate::spec::{self, Policy, Queue};
+use crate::spec::{self, Discovery, Policy, Queue, Spec};
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -26,6 +26,7 @@ struct Raw {
     rate_window: Option<String>,
     stale_after: Option<String>,
     max_queues: Option<String>,
+    discovery_ttl: Option<String>,
     log_format: Option<String>,
     web_config_file: Option<String>,
 }
@@ -123,6 +124,12 @@ pub struct Config {
     pub queues: Vec<Queue>,
     /// How many more were configured.
     pub queues_dropped: usize,
+    /// Patterns of queues to be found.
+    pub discoveries: Vec<Discovery>,
+    /// How long a queue is known after its key was last seen.
+    pub discovery_ttl: Duration,
+    /// The most queues that are watched.
+    pub max_queues: usize,
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// The time from poll to poll.
@@ -203,13 +210,24 @@ impl Config {
             faults.push("WEB_CONFIG_FILE is set, but TLS and basic auth are not served yet; unset it".into());
         }
         let redis = redis_config(&raw, Timeouts::within(stale_after), &mut faults);
-        let mut queues = queues(&raw, &mut faults);
+        let discovery_ttl = duration(&raw.discovery_ttl, "DISCOVERY_TTL", Duration::from_secs(3_600), &mut faults);
+        let (mut queues, discoveries) = queues(&raw, &mut faults);
         let queues_dropped = queues.len().saturating_sub(max_queues);
         queues.truncate(max_queues);
         match redis {
-            Some(redis) if faults.is_empty() => {
-                Ok(Self { redis, queues, queues_dropped, listen, poll_interval, rate_window, stale_after, log_format })
-            }
+            Some(redis) if faults.is_empty() => Ok(Self {
+                redis,
+                queues,
+                queues_dropped,
+                discoveries,
+                discovery_ttl,
+                max_queues,
+                listen,
+                poll_interval,
+                rate_window,
+                stale_after,
+                log_format,
+            }),
             _ => Err(Faults(faults)),
         }
     }
@@ -217,7 +235,7 @@ impl Config {
 
 /// Whether a variable is one of this program's, by its name.
 fn is_ours(name: &str) -> bool {
-    const EXACT: [&str; 8] = [
+    const EXACT: [&str; 9] = [
         "QUEUES",
         "QUEUES_FILE",
         "LISTEN_ADDR",
@@ -225,6 +243,7 @@ fn is_ours(name: &str) -> bool {
         "RATE_WINDOW",
         "STALE_AFTER",
         "MAX_QUEUES",
+        "DISCOVERY_TTL",
         "LOG_FORMAT",
     ];
     EXACT.contains(&name) || name.starts_with("REDIS_")
@@ -268,17 +287,17 @@ fn redis_config(raw: &Raw, timeouts: Timeouts, faults: &mut Vec<String>) -> Opti
     Some(redis)
 }
 
-fn queues(raw: &Raw, faults: &mut Vec<String>) -> Vec<Queue> {
-    let parsed: Vec<Result<Queue, Vec<String>>> = match (&raw.queues, &raw.queues_file) {
+fn queues(raw: &Raw, faults: &mut Vec<String>) -> (Vec<Queue>, Vec<Discovery>) {
+    let parsed: Vec<Result<Spec, Vec<String>>> = match (&raw.queues, &raw.queues_file) {
         (Some(_), Some(_)) => {
             faults.push("QUEUES and QUEUES_FILE are both set; keep one".into());
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         (None, None) => {
             faults.push(
                 "neither QUEUES nor QUEUES_FILE is set; name the queues to watch, such as QUEUES=list:emails".into(),
             );
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         (Some(text), None) => spec::list(text).collect(),
         (None, Some(path)) => match read_rows(path) {
@@ -288,11 +307,13 @@ fn queues(raw: &Raw, faults: &mut Vec<String>) -> Vec<Queue> {
     };
     let variable = if raw.queues.is_some() { "QUEUES" } else { "QUEUES_FILE" };
     let mut queues = Vec::new();
+    let mut discoveries = Vec::new();
     let mut labels = HashSet::new();
     let mut wrong = 0;
     for result in parsed {
         match result {
-            Ok(queue) => {
+            Ok(Spec::Discovery(discovery)) => discoveries.push(discovery),
+            Ok(Spec::Queue(queue)) => {
                 if !labels.insert(queue.label.clone()) {
                     wrong += 1;
                     faults.push(format!("{variable}: two queues are named {:?}; give one another name=", queue.label));
@@ -305,10 +326,10 @@ fn queues(raw: &Raw, faults: &mut Vec<String>) -> Vec<Queue> {
             }
         }
     }
-    if queues.is_empty() && wrong == 0 {
+    if queues.is_empty() && discoveries.is_empty() && wrong == 0 {
         faults.push(format!("{variable} names no queue"));
     }
-    queues
+    (queues, discoveries)
 }
 
 fn read_rows(path: &str) -> Result<Vec<Row>, String> {
@@ -317,7 +338,7 @@ fn read_rows(path: &str) -> Result<Vec<Row>, String> {
     Ok(file.queues)
 }
 
-fn row(row: Row) -> Result<Queue, Vec<String>> {
+fn row(row: Row) -> Result<Spec, Vec<String>> {
     let mut faults = Vec::new();
     let objective_age = row.objective_age.as_deref().and_then(|text| {
         let age = parse_duration(text);
@@ -340,8 +361,8 @@ fn row(row: Row) -> Result<Queue, Vec<String>> {
         faults.push("min_workers is over max_workers".into());
     }
     let mut faults: Vec<String> = faults.into_iter().map(|fault| format!("queue {:?}: {fault}", row.queue)).collect();
-    match spec::queue(&row.queue, policy) {
-        Ok(queue) if faults.is_empty() => Ok(queue),
+    match spec::parse(&row.queue, policy) {
+        Ok(spec) if faults.is_empty() => Ok(spec),
         Ok(_) => Err(faults),
         Err(found) => {
             faults.extend(found);

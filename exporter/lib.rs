@@ -6,11 +6,13 @@
 //! immutable [`snapshot::Snapshot`]; [`http`] serves what [`metrics`] and [`page`] make of it, and never touches Redis.
 
 pub mod anchors;
+pub mod board;
 pub mod check;
 pub mod config;
 pub mod curve;
 pub mod fifo;
 pub mod flow;
+pub mod glob;
 pub mod http;
 pub mod label;
 pub mod layout;
@@ -19,11 +21,13 @@ pub mod page;
 pub mod payload;
 pub mod poll;
 pub mod pops;
+pub mod reader;
 pub mod reads;
 pub mod redis;
 pub mod snapshot;
 pub mod spec;
 pub mod times;
+pub mod watched;
 mod watcher;
 
 use config::Config;
@@ -44,7 +48,8 @@ pub async fn run(
 ) -> Result<(), prometheus::Error> {
     let stats = Arc::new(Stats::new(config.queues.len(), config.queues_dropped)?);
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, queues = config.queues.len(), "serving");
+        let (queues, patterns) = (config.queues.len(), config.discoveries.len());
+        tracing::info!(%address, queues, patterns, "serving");
     }
     if config.queues_dropped > 0 {
         tracing::warn!(dropped = config.queues_dropped, "more queues than MAX_QUEUES are configured");

@@ -34,7 +34,7 @@ Environment:
   LISTEN_ADDR    0.0.0.0:9797        POLL_INTERVAL  1s
   RATE_WINDOW    60s                 STALE_AFTER    3 polls, at least 5s
   MAX_QUEUES     10000               LOG_FORMAT     text, or json
-  RUST_LOG       info
+  DISCOVERY_TTL  1h                  RUST_LOG       info
 
 Exit codes: 0 done, 1 the system refused something, 64 bad usage or configuration, 69 a queue can't be read (check).
 ";

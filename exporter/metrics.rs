@@ -4,6 +4,8 @@
 //! outlives its queue. They are some twenty lines a queue, about 0.1 us each. The exporter's own live in a registry.
 
 use crate::curve::Age;
+use crate::label;
+use crate::layout::Globals;
 use crate::reads::ReadError;
 use crate::snapshot::{Row, Snapshot};
 use bytes::Bytes;
@@ -111,8 +113,52 @@ families! {
         |row| whole(row.id.policy.max_workers);
 }
 
+/// One family of series, with a series for each library that keeps a number for all of its queues together.
+pub struct LibraryFamily {
+    /// Its name.
+    pub name: &'static str,
+    /// `gauge` or `counter`.
+    pub kind: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// The value of one library, or `None` where it can't be known.
+    pub value: fn(&Globals) -> Option<u64>,
+}
+
+macro_rules! library_families {
+    ($($name:literal $kind:literal $help:literal $value:expr;)*) => {
+        /// All families that have a series for each library, in the order in which they are written.
+        pub const LIBRARY_FAMILIES: &[LibraryFamily] = &[
+            $(LibraryFamily { name: $name, kind: $kind, help: $help, value: $value },)*
+        ];
+    };
+}
+
+library_families! {
+    "redis_library_in_flight" "gauge" "Jobs taken and not finished, of all queues together."
+        |globals| globals.in_flight;
+    "redis_library_in_flight_left_out" "gauge" "Jobs in flight that could not be told by queue; while it is over 0, redis_queue_in_flight is a lower bound."
+        |globals| globals.in_flight_left_out;
+    "redis_library_workers_left_out" "gauge" "Workers beyond those that are looked at; while it is over 0, in flight, consumers and slots are lower bounds."
+        |globals| globals.workers_left_out;
+    "redis_library_due" "gauge" "Delayed or retrying jobs whose time has come, of all queues together."
+        |globals| globals.due;
+    "redis_library_delayed" "gauge" "Jobs whose time has not come, of all queues together."
+        |globals| globals.delayed;
+    "redis_library_retrying" "gauge" "Jobs that wait for a retry, of all queues together."
+        |globals| globals.retrying;
+    "redis_library_dead" "gauge" "Jobs given up, of all queues together."
+        |globals| globals.dead;
+    "redis_library_processed_total" "counter" "Jobs done, of all queues together, as the library counts them."
+        |globals| globals.processed;
+    "redis_library_failed_total" "counter" "Jobs failed, of all queues together, as the library counts them."
+        |globals| globals.failed;
+}
+
 /// The exporter's own series.
 pub struct Stats {
+    watched: IntGauge,
+    left_out: IntGauge,
     registry: Registry,
     redis_up: IntGauge,
     poll_duration: Histogram,
@@ -131,10 +177,10 @@ impl Stats {
             .const_label("version", env!("CARGO_PKG_VERSION"));
         register(&registry, IntGauge::with_opts(build)?)?.set(1);
         let watched = IntGauge::new("queue_exporter_queues", "Queues that are watched.")?;
-        register(&registry, watched)?.set(i64::try_from(queues).unwrap_or(i64::MAX));
-        let left_out =
-            IntGauge::new("queue_exporter_queues_dropped", "Configured queues beyond MAX_QUEUES, not watched.")?;
-        register(&registry, left_out)?.set(i64::try_from(dropped).unwrap_or(i64::MAX));
+        let left_out = IntGauge::new(
+            "queue_exporter_queues_dropped",
+            "Queues beyond MAX_QUEUES, configured or found, not watched.",
+        )?;
         let redis_up = IntGauge::new("queue_exporter_redis_up", "1 if Redis answered at the last poll.")?;
         let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         let duration =
@@ -146,6 +192,8 @@ impl Stats {
         let last_success =
             Gauge::new("queue_exporter_last_success_timestamp_seconds", "When Redis last answered a poll.")?;
         let stats = Self {
+            watched: register(&registry, watched)?,
+            left_out: register(&registry, left_out)?,
             redis_up: register(&registry, redis_up)?,
             poll_duration: register(&registry, Histogram::with_opts(duration.buckets(buckets))?)?,
             poll_errors: register(&registry, IntCounterVec::new(errors, &["kind"])?)?,
@@ -155,9 +203,16 @@ impl Stats {
         for kind in ReadError::KINDS {
             stats.poll_errors.with_label_values(&[kind]);
         }
+        stats.watched(queues, dropped);
         // Absent where there is no /proc, as under a sandbox that hides it.
         let _ = stats.registry.register(Box::new(ProcessCollector::for_self()));
         Ok(stats)
+    }
+
+    /// Notes how many queues are watched, and how many are not for there are too many.
+    pub fn watched(&self, queues: usize, dropped: usize) {
+        self.watched.set(i64::try_from(queues).unwrap_or(i64::MAX));
+        self.left_out.set(i64::try_from(dropped).unwrap_or(i64::MAX));
     }
 
     /// Notes how a poll went; `answered` is the time of its end, in seconds since 1970, if Redis answered.
@@ -188,6 +243,9 @@ pub fn encode(snapshot: &Snapshot, stats: &Stats) -> Bytes {
     for family in QUEUE_FAMILIES {
         write_family(family, &snapshot.rows, &mut text);
     }
+    for family in LIBRARY_FAMILIES {
+        write_library_family(family, snapshot, &mut text);
+    }
     let mut bytes = text.into_bytes();
     if let Err(error) = TextEncoder::new().encode(&stats.registry.gather(), &mut bytes) {
         tracing::error!(%error, "the exporter's own series can't be encoded");
@@ -201,9 +259,7 @@ fn write_family(family: &Family, rows: &[Row], text: &mut String) {
     if values.peek().is_none() {
         return;
     }
-    for part in ["# HELP ", family.name, " ", family.help, "\n# TYPE ", family.name, " ", family.kind, "\n"] {
-        text.push_str(part);
-    }
+    write_head(family.name, family.help, family.kind, text);
     for (row, value) in values {
         text.push_str(family.name);
         text.push_str(&row.id.labels);
@@ -216,6 +272,24 @@ fn write_family(family: &Family, rows: &[Row], text: &mut String) {
             }
         }
         text.push('\n');
+    }
+}
+
+fn write_head(name: &str, help: &str, kind: &str, text: &mut String) {
+    for part in ["# HELP ", name, " ", help, "\n# TYPE ", name, " ", kind, "\n"] {
+        text.push_str(part);
+    }
+}
+
+fn write_library_family(family: &LibraryFamily, snapshot: &Snapshot, text: &mut String) {
+    let values = snapshot.libraries.iter().filter_map(|row| Some((&row.name, (family.value)(&row.globals?)?)));
+    for (place, (name, value)) in values.enumerate() {
+        if place == 0 {
+            write_head(family.name, family.help, family.kind, text);
+        }
+        let _ = write!(text, "{}{{layout=\"{}\",prefix=\"", family.name, name.layout);
+        label::escape(&name.prefix, text);
+        let _ = writeln!(text, "\"}} {value}");
     }
 }
 

@@ -58,8 +58,26 @@ pub enum Read {
     HashValues(Bytes),
     /// `SCARD key`: O(1).
     MemberCount(Bytes),
-    /// `SSCAN key 0 COUNT count`: O(count); the first members and a cursor, which is 0 where these are all.
-    Members(Bytes, u64),
+    /// `SSCAN key cursor COUNT count`: O(count); members, and the cursor from which to go on, 0 where there are no more.
+    Members {
+        /// The set.
+        key: Bytes,
+        /// 0, or what the last one gave.
+        cursor: Bytes,
+        /// Places gone through, of which some are empty.
+        count: u64,
+    },
+    /// `SCAN cursor MATCH pattern COUNT count TYPE kind`: O(count), as above for the keys of the database.
+    Scan {
+        /// 0, or what the last one gave.
+        cursor: Bytes,
+        /// Of the keys.
+        pattern: Bytes,
+        /// Places gone through.
+        count: u64,
+        /// Their type; empty for any.
+        kind: &'static str,
+    },
     /// `XLEN key`: O(1).
     StreamLength(Bytes),
     /// `XINFO GROUPS key`: O(number of groups).
@@ -94,7 +112,8 @@ impl Read {
             | Self::HashHas(key, _)
             | Self::HashValues(key)
             | Self::MemberCount(key)
-            | Self::Members(key, _)
+            | Self::Members { key, .. }
+            | Self::Scan { pattern: key, .. }
             | Self::SetFirst(key)
             | Self::Get(key)
             | Self::StreamLength(key)

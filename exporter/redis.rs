@@ -364,10 +364,20 @@ async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Resul
         Read::HashHas(key, field) => pipeline.hexists(key, field).await,
         Read::HashValues(key) => pipeline.hvals(key).await,
         Read::MemberCount(key) => pipeline.scard(key).await,
-        Read::Members(key, count) => {
-            // fred knows SSCAN only as a stream of its own, outside of pipelines.
+        // fred knows these two only as streams of their own, outside of pipelines.
+        Read::Members { key, cursor, count } => {
             let command = CustomCommand::new_static("SSCAN", ClusterHash::FirstKey, false);
-            pipeline.custom(command, vec![key.into(), Value::from(0), "COUNT".into(), Value::from(count as i64)]).await
+            let count = count.to_string();
+            pipeline.custom(command, vec![Value::from(key), cursor.into(), "COUNT".into(), count.into()]).await
+        }
+        Read::Scan { cursor, pattern, count, kind } => {
+            let command = CustomCommand::new_static("SCAN", ClusterHash::Random, false);
+            let count = count.to_string();
+            let mut words = vec![Value::from(cursor), "MATCH".into(), pattern.into(), "COUNT".into(), count.into()];
+            if !kind.is_empty() {
+                words.extend(["TYPE".into(), kind.into()]);
+            }
+            pipeline.custom(command, words).await
         }
         Read::StreamLength(key) => pipeline.xlen(key).await,
         Read::StreamGroups(key) => pipeline.xinfo_groups(key).await,

@@ -2,7 +2,8 @@
 
 use crate::flow::Totals;
 use crate::label;
-use crate::layout::Observation;
+use crate::layout::{Globals, Observation};
+use crate::reader::LibraryName;
 use crate::spec::Policy;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -98,9 +99,20 @@ impl Trace {
     }
 }
 
+/// What a library keeps for all of its queues together, in a snapshot.
+#[derive(Clone, Debug)]
+pub struct LibraryRow {
+    /// Which library.
+    pub name: LibraryName,
+    /// Its numbers, while fresh.
+    pub globals: Option<Globals>,
+}
+
 /// All queues after a poll.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// Libraries that keep something for all queues together.
+    pub libraries: Vec<LibraryRow>,
     /// The queues, as configured.
     pub rows: Vec<Row>,
     /// Whether Redis answered at the last poll.
@@ -114,8 +126,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// A snapshot of these rows.
     #[must_use]
-    pub fn new(rows: Vec<Row>, redis_up: bool, polled: bool) -> Self {
-        Self { rows, redis_up, polled, ..Self::default() }
+    pub fn new(rows: Vec<Row>, libraries: Vec<LibraryRow>, redis_up: bool, polled: bool) -> Self {
+        Self { rows, libraries, redis_up, polled, ..Self::default() }
     }
 
     /// The text format, made by `encode` the first time.

@@ -3,23 +3,69 @@
 //! Bytes that would end a part, and bytes that are no UTF-8, are percent-encoded: `%2C` for a comma, `%3F` for a question
 //! mark, `%26`, `%3D` and `%25` for `&`, `=` and `%`.
 
+use crate::glob;
 use crate::label;
-use crate::layout::{Layout, Options, TABLE};
+use crate::layout::{Entry, Layout, Name, Options, Register, TABLE};
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// One configured queue.
+/// One queue that is watched.
 pub struct Queue {
     /// The `queue` label: the option `name`, or the key.
     pub label: String,
-    /// The `layout` label.
-    pub layout_name: &'static str,
+    /// Its place in Redis.
+    pub name: Name,
+    /// Whose layout it has.
+    pub entry: &'static Entry,
     /// How it is read.
     pub layout: Box<dyn Layout>,
     /// How its workers are scaled.
     pub policy: Policy,
+}
+
+/// The queues of one library whose names are of a pattern, whichever they are at the time.
+#[derive(Clone, Debug)]
+pub struct Discovery {
+    /// Whose layout they have.
+    pub entry: &'static Entry,
+    /// What all keys of the library start with.
+    pub prefix: Bytes,
+    /// The pattern of their names.
+    include: Bytes,
+    /// Patterns of names that are left out.
+    exclude: Vec<Bytes>,
+    /// Options for each of them.
+    options: BTreeMap<String, Bytes>,
+    /// How their workers are scaled.
+    pub policy: Policy,
+}
+
+/// One configured entry.
+pub enum Spec {
+    /// A queue by its name.
+    Queue(Queue),
+    /// Queues by a pattern.
+    Discovery(Discovery),
+}
+
+impl Discovery {
+    /// Whether a queue of this name is wanted.
+    #[must_use]
+    pub fn wants(&self, name: &[u8]) -> bool {
+        glob::matches(&self.include, name) && !self.exclude.iter().any(|pattern| glob::matches(pattern, name))
+    }
+
+    /// A queue that was found.
+    #[must_use]
+    pub fn queue(&self, name: Bytes) -> Queue {
+        let mut options = Options::new(self.options.clone());
+        let label = label::text(&name);
+        let name = Name { prefix: self.prefix.clone(), queue: name };
+        let layout = (self.entry.build)(name.clone(), &mut options);
+        Queue { label, name, entry: self.entry, layout, policy: self.policy }
+    }
 }
 
 /// The scaling policy of a queue, published for alerts, dashboards and autoscalers.
@@ -38,15 +84,15 @@ pub struct Policy {
 }
 
 /// Parses the comma list of `QUEUES`.
-pub fn list(text: &str) -> impl Iterator<Item = Result<Queue, Vec<String>>> + '_ {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| queue(part, Policy::default()))
+pub fn list(text: &str) -> impl Iterator<Item = Result<Spec, Vec<String>>> + '_ {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| parse(part, Policy::default()))
 }
 
-/// Parses one specification.
+/// Parses one specification. A `*` in the key that is not percent-encoded makes it a pattern.
 ///
 /// # Errors
 /// All faults, each with the specification it is about.
-pub fn queue(text: &str, policy: Policy) -> Result<Queue, Vec<String>> {
+pub fn parse(text: &str, policy: Policy) -> Result<Spec, Vec<String>> {
     let about = |fault: String| format!("queue {text:?}: {fault}");
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     let Some((name, key)) = path.split_once(':') else {
@@ -66,19 +112,49 @@ pub fn queue(text: &str, policy: Policy) -> Result<Queue, Vec<String>> {
             None => faults.push(format!("option {part:?} has no value; write {part}=VALUE")),
         }
     }
-    let key = decode(key);
     if key.is_empty() {
         faults.push("no key after the colon".into());
     }
     let mut options = Options::new(values);
-    let label = options.bytes("name").map_or_else(|| label::text(&key), |name| label::text(&name));
-    let layout = (entry.build)(key, &mut options);
-    faults.extend(options.into_faults());
-    if faults.is_empty() {
-        Ok(Queue { label, layout_name: entry.name, layout, policy })
+    let prefix = entry.prefix.map(|usual| match options.bytes("prefix") {
+        Some(prefix) if prefix.as_ref() == b"none" => Bytes::new(),
+        Some(prefix) => prefix,
+        None => Bytes::from_static(usual.as_bytes()),
+    });
+    let name = Name { prefix: prefix.unwrap_or_default(), queue: decode(key) };
+    let spec = if key.contains('*') {
+        Spec::Discovery(discovery(entry, name, options, policy, &mut faults))
     } else {
-        Err(faults.into_iter().map(about).collect())
+        let label = options.bytes("name").unwrap_or_else(|| name.queue.clone());
+        let layout = (entry.build)(name.clone(), &mut options);
+        faults.extend(options.into_faults());
+        Spec::Queue(Queue { label: label::text(&label), name, entry, layout, policy })
+    };
+    if faults.is_empty() { Ok(spec) } else { Err(faults.into_iter().map(about).collect()) }
+}
+
+fn discovery(
+    entry: &'static Entry,
+    pattern: Name,
+    mut options: Options,
+    policy: Policy,
+    faults: &mut Vec<String>,
+) -> Discovery {
+    if matches!(entry.register, Register::None) {
+        let name = entry.name;
+        faults.push(format!(
+            "queues of the layout {name} are listed nowhere in Redis; name each (%2A is a star in a name)"
+        ));
     }
+    let exclude = options.bytes("exclude").unwrap_or_default();
+    let exclude = exclude.split(|byte| *byte == b'|').filter(|pattern| !pattern.is_empty());
+    let exclude = exclude.map(Bytes::copy_from_slice).collect();
+    let Name { prefix, queue: include } = pattern;
+    let kept = options.values();
+    // Made once with any name, so that faults of the options come up now.
+    let _ = (entry.build)(Name { prefix: prefix.clone(), queue: include.clone() }, &mut options);
+    faults.extend(options.into_faults());
+    Discovery { entry, prefix, include, exclude, options: kept, policy }
 }
 
 fn decode(text: &str) -> Bytes {

@@ -3,10 +3,11 @@
 
 use queue_exporter::curve::Age;
 use queue_exporter::flow::{Count, Counts, Totals};
-use queue_exporter::layout::Observation;
-use queue_exporter::metrics::{QUEUE_FAMILIES, Stats, encode};
+use queue_exporter::layout::{Globals, Observation};
+use queue_exporter::metrics::{LIBRARY_FAMILIES, QUEUE_FAMILIES, Stats, encode};
+use queue_exporter::reader::LibraryName;
 use queue_exporter::reads::ReadError;
-use queue_exporter::snapshot::{Identity, Reading, Row, Snapshot};
+use queue_exporter::snapshot::{Identity, LibraryRow, Reading, Row, Snapshot};
 use queue_exporter::spec::Policy;
 use std::process::Command;
 use std::sync::Arc;
@@ -43,10 +44,13 @@ fn snapshot() -> Snapshot {
         delayed: Some(3),
         retrying: Some(4),
         dead: Some(5),
+        abandoned: Some(1),
+        consumers: Some(2),
+        slots: Some(8),
+        paused: Some(false),
         age: Age::Known { seconds: 12.345_678_9, error: 0.5 },
         oldest_in_flight: Some(60.25),
         counts: Counts { arrivals: Count::Total(100), ..Counts::default() },
-        ..Observation::default()
     };
     let totals = Totals {
         arrivals: Some(100),
@@ -62,7 +66,10 @@ fn snapshot() -> Snapshot {
         row("a \"quoted\"\\\n📮", "stream", Policy::default(), Some(Reading { seen: bare, totals: Totals::default() })),
         row("broken", "zset", policy, None),
     ];
-    Snapshot::new(rows, true, true)
+    let globals = Globals { in_flight: Some(9), dead: Some(1), processed: Some(1_000), ..Globals::default() };
+    let library =
+        |prefix: &str, globals| LibraryRow { name: LibraryName { layout: "sidekiq", prefix: prefix.into() }, globals };
+    Snapshot::new(rows, vec![library("app\"1:", Some(globals)), library("silent:", None)], true, true)
 }
 
 fn metrics() -> String {
@@ -92,7 +99,8 @@ fn the_readme_names_every_series_and_every_variable() {
     let metrics = metrics();
     let families = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let mut seen = 0;
-    for family in families.chain(QUEUE_FAMILIES.iter().map(|family| family.name)) {
+    let library = LIBRARY_FAMILIES.iter().map(|family| family.name);
+    for family in families.chain(QUEUE_FAMILIES.iter().map(|family| family.name)).chain(library) {
         assert!(readme.contains(&format!("`{family}`")), "the README does not name {family}");
         seen += 1;
     }

@@ -6,18 +6,20 @@ mod support;
 use queue_exporter::config::Config;
 use queue_exporter::curve::Age;
 use queue_exporter::flow::Count;
-use queue_exporter::layout::Observation;
-use queue_exporter::poll::{Outcome, Reader};
+use queue_exporter::layout::{Globals, Observation};
+use queue_exporter::reader::{Outcome, Reader};
 use serde_json::Value;
 use support::{Redis, load_fixture};
 
-/// What a look at a fixture saw of each of the queues.
-fn read(redis: &Redis, queues: &str, now_ms: f64) -> Vec<Outcome> {
+/// What a look at a fixture saw of each of the queues, and of their library as a whole.
+fn read(redis: &Redis, queues: &str, now_ms: f64) -> (Vec<Outcome>, Option<Globals>) {
     let variables = [("REDIS_URL", redis.url()), ("QUEUES", queues.to_string())];
     let config = Config::from_env(variables.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
-    let layouts = config.queues.into_iter().map(|queue| queue.layout).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(Reader::new(config.redis, layouts).with_clock(move || now_ms / 1e3).read())
+    let reader = Reader::new(config.redis, config.queues, &[], config.discovery_ttl);
+    let mut reader = reader.with_clock(move || now_ms / 1e3);
+    let outcomes = runtime.block_on(reader.read());
+    (outcomes, reader.libraries().pop().map(|(_, globals)| globals.unwrap()))
 }
 
 fn truth(name: &str) -> Value {
@@ -27,20 +29,24 @@ fn truth(name: &str) -> Value {
 
 /// Reads a recorded fixture, all of its queues by this specification, in which `*` is the queue.
 fn recorded(name: &str, file: &str, spec: &str) -> Vec<(Value, f64, Observation)> {
+    recorded_with_globals(name, file, spec).0
+}
+
+fn recorded_with_globals(name: &str, file: &str, spec: &str) -> (Vec<(Value, f64, Observation)>, Option<Globals>) {
     let redis = Redis::start();
     load_fixture(&redis, file);
     let truth = truth(name);
     let now_ms = truth["now_ms"].as_f64().unwrap();
     let names: Vec<&String> = truth["queues"].as_object().unwrap().keys().collect();
     let specs: Vec<String> = names.iter().map(|name| spec.replace('*', name)).collect();
-    let outcomes = read(&redis, &specs.join(","), now_ms);
+    let (outcomes, globals) = read(&redis, &specs.join(","), now_ms);
     let seen = names.iter().zip(outcomes);
-    seen.map(|(name, outcome)| {
+    let seen = seen.map(|(name, outcome)| {
         let mut readable = truth["readable"][name.as_str()].clone();
         readable["queue"] = name.as_str().into();
         (readable, now_ms, outcome.unwrap_or_else(|error| panic!("{name}: {error}")))
-    })
-    .collect()
+    });
+    (seen.collect(), globals)
 }
 
 /// Holds the observation against what cheap commands can tell, by the recording's own account.
@@ -117,4 +123,32 @@ fn huey_is_a_list_or_a_sorted_set_with_times_in_its_members() {
     assert_eq!(of("prio").length, Some(3));
     let Age::AtLeast(age) = of("prio").age else { panic!("{:?}", of("prio").age) };
     assert!((age - (now_ms - 1_795_573_928_898.859) / 1e3).abs() < 0.001);
+}
+
+#[test]
+fn sidekiq_tells_jobs_in_flight_by_its_processes_and_the_rest_for_all_queues_together() {
+    let (seen, globals) = recorded_with_globals("sidekiq", "sidekiq.jsonl", "sidekiq:*");
+    for (readable, now_ms, seen) in &seen {
+        assert_readable(readable, *now_ms, seen);
+    }
+    let globals = globals.unwrap();
+    assert_eq!((globals.delayed, globals.due), (Some(4), Some(0)));
+    assert_eq!((globals.retrying, globals.dead), (Some(1), Some(1)));
+    assert_eq!((globals.processed, globals.failed), (Some(7), Some(2)));
+    assert_eq!((globals.in_flight, globals.workers_left_out), (Some(2), Some(0)));
+}
+
+#[test]
+fn celery_does_not_lose_sight_of_what_its_workers_hold() {
+    // With acks_late, 2 run and 4 wait for their ETA in the worker's memory.
+    let (seen, globals) = recorded_with_globals("celery", "celery.jsonl", "celery:*");
+    let [(_, _, emails), (_, _, reports)] = &seen[..] else { panic!() };
+    assert_eq!((emails.length, emails.in_flight), (Some(7), Some(6)));
+    assert_eq!((reports.length, reports.in_flight), (Some(5), Some(0)));
+    let globals = globals.unwrap();
+    assert_eq!((globals.in_flight, globals.in_flight_left_out), (Some(6), Some(0)));
+    // By default the list is empty while 7 jobs wait: all of them were fetched ahead.
+    let (seen, globals) = recorded_with_globals("celery-default", "celery-default.jsonl", "celery:*");
+    assert_eq!((seen[0].2.length, seen[0].2.in_flight), (Some(0), Some(11)));
+    assert_eq!(globals.unwrap().in_flight, Some(11));
 }

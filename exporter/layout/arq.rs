@@ -8,7 +8,7 @@
 //!
 //! Cost of a look: 4 commands, and EXISTS for each of the first [`HEADS`] due jobs in a second round.
 
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies, bytes_of};
@@ -31,7 +31,8 @@ struct Seen {
     heads: Vec<(Bytes, f64)>,
 }
 
-pub(super) fn build(key: Bytes, _options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     Box::new(Arq { key, seen: None })
 }
 

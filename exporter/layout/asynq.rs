@@ -8,7 +8,7 @@
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::flow::Counts;
 use crate::reads::{Read, ReadError, Replies, Reply};
 use crate::times::{self, Unit};
@@ -26,7 +26,8 @@ struct Asynq {
     failed: Bytes,
 }
 
-pub(super) fn build(key: Bytes, _options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let of = |name: &str| join(&[b"asynq:{", &key, b"}:", name.as_bytes()]);
     let task = of("t:");
     let stored = Stored::Elsewhere {

@@ -14,7 +14,7 @@
 use super::bullmq::{came, metric};
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::curve::Age;
 use crate::flow::Counts;
 use crate::reads::{Read, ReadError, Replies};
@@ -35,9 +35,9 @@ struct Bull {
     had_priorities: bool,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_else(|| Bytes::from_static(b"bull"));
-    let of = |name: &str| join(&[&prefix, b":", &key, b":", name.as_bytes()]);
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
+    let of = |name: &str| join(&[&prefix, b":", &queue, b":", name.as_bytes()]);
     let job = of("");
     let stored = Stored::Elsewhere {
         size: None,

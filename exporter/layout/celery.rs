@@ -15,11 +15,11 @@
 //! Cost of a look: see [`crate::fifo`] for each of the four lists; an empty one costs LLEN.
 
 use super::list_queue::{Line, ListQueue, Nothing, Stored};
-use super::{Layout, Options, join};
+use super::{Layout, Name, Options, join};
 use bytes::Bytes;
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_default();
+pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
     let sep = options.bytes("sep").unwrap_or_else(|| Bytes::from_static(b"\x06\x16"));
     let steps = options.text("priority_steps").unwrap_or_else(|| "0|3|6|9".into());
     let numbers: Vec<Option<u8>> = steps.split('|').map(|step| step.parse().ok()).collect();
@@ -27,8 +27,8 @@ pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
         options.fault(format!("option priority_steps is {steps:?}; it must be up to ten numbers such as 0|3|6|9"));
     }
     let lists = numbers.into_iter().flatten().map(|step| match step {
-        0 => join(&[&prefix, &key]),
-        step => join(&[&prefix, &key, &sep, step.to_string().as_bytes()]),
+        0 => join(&[&prefix, &queue]),
+        step => join(&[&prefix, &queue, &sep, step.to_string().as_bytes()]),
     });
     ListQueue::boxed(lists.map(|list| Line::new(list, true, Stored::Nowhere)).collect(), Nothing)
 }

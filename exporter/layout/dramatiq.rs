@@ -14,7 +14,7 @@
 //! Cost of a look: 7 commands; HSTRLEN and HGET of the next message in two more rounds when it is another one.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::payload::LIMIT;
 use crate::reads::{Read, ReadError, Replies, Reply};
 use crate::times::Unit;
@@ -26,9 +26,9 @@ struct Dramatiq {
     dead: Bytes,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_else(|| Bytes::from_static(b"dramatiq"));
-    let of = |name: &str| join(&[&prefix, b":", &key, name.as_bytes()]);
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
+    let of = |name: &str| join(&[&prefix, b":", &queue, name.as_bytes()]);
     let (messages, messages_too) = (of(".msgs"), of(".msgs"));
     let stored = Stored::Elsewhere {
         size: Some(Box::new(move |id| Read::HashValueLength(messages.clone(), Bytes::copy_from_slice(id)))),

@@ -11,7 +11,7 @@
 use super::detect::Detect;
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies, Reply};
@@ -20,7 +20,8 @@ use bytes::Bytes;
 
 struct Schedule(Timed);
 
-pub(super) fn build(key: Bytes, _options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let schedule = || Schedule(Timed::seconds(join(&[b"huey.schedule.", &key])));
     let jobs = join(&[b"huey.redis.", &key]);
     let list = ListQueue::boxed(vec![Line::new(jobs.clone(), true, Stored::Nowhere)], schedule());

@@ -15,11 +15,10 @@
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::payload::LIMIT;
 use crate::reads::{Read, ReadError, Replies};
 use crate::times::{self, Unit};
-use bytes::Bytes;
 
 struct Laravel {
     delayed: Timed,
@@ -27,10 +26,9 @@ struct Laravel {
     reserved: Timed,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_else(|| Bytes::from_static(b"laravel_database_"));
-    let prefix = if prefix.as_ref() == b"none" { Bytes::new() } else { prefix };
-    let of = |name: &str| join(&[&prefix, b"queues:", &key, name.as_bytes()]);
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
+    let of = |name: &str| join(&[&prefix, b"queues:", &queue, name.as_bytes()]);
     let beside = Laravel { delayed: Timed::seconds(of(":delayed")), reserved: Timed::seconds(of(":reserved")) };
     ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came))], beside)
 }

@@ -13,7 +13,7 @@
 //! [`super::companions`] for the rest.
 
 use super::companions::{Companions, CompanionsSeen};
-use super::{Layout, ListEnds, Observation, Options};
+use super::{Layout, ListEnds, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::{Fifo, Look, Seen};
 use crate::flow::{Count, Counts};
@@ -35,7 +35,8 @@ struct List {
     beside: Option<CompanionsSeen>,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let oldest_last = options.choice("oldest", true, &[("tail", true), ("head", false)]);
     let companions = Companions::new(options, Read::ListLength).with_in_flight(options);
     let unit = options.unit("time_unit");

@@ -9,6 +9,7 @@ mod bull;
 mod bullmq;
 mod celery;
 mod companions;
+mod crew;
 mod detect;
 mod dramatiq;
 mod due_set;
@@ -17,16 +18,23 @@ mod laravel;
 mod list;
 mod list_queue;
 mod options;
+mod overview;
+mod register;
 mod resque;
+mod resque_workers;
 mod rq;
 mod saq;
 mod sidekiq;
+mod sidekiq_processes;
 mod stream;
 mod taskiq;
 mod timed;
+mod unacked;
 mod zset;
 
 pub use options::Options;
+pub use overview::{Around, Globals, Overview};
+pub use register::{Finder, Register};
 
 use crate::curve::Age;
 use crate::fifo::Look;
@@ -34,33 +42,82 @@ use crate::flow::Counts;
 use crate::reads::{Ask, ReadError, Replies};
 use bytes::Bytes;
 
+/// A queue's place in Redis: the prefix of its library's keys, and its own name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Name {
+    /// What all keys of the library start with.
+    pub prefix: Bytes,
+    /// The name that producers and workers know.
+    pub queue: Bytes,
+}
+
+/// Makes what a library keeps under one prefix for all queues together.
+pub type BuildOverview = fn(&Bytes) -> Box<dyn Overview>;
+
 /// A layout's name in a configuration, and how a queue of it is made.
 #[derive(Debug)]
 pub struct Entry {
     /// The part before the colon of a queue's specification.
     pub name: &'static str,
+    /// The prefix of its keys unless the option `prefix` says otherwise; `None` where the library lets nobody choose.
+    pub prefix: Option<&'static str>,
     /// Makes the layout of one queue, taking the options that it knows; faults go into the options.
-    pub build: fn(Bytes, &mut Options) -> Box<dyn Layout>,
+    pub build: fn(Name, &mut Options) -> Box<dyn Layout>,
+    /// Makes what the library keeps for all queues together, where it keeps something.
+    pub overview: Option<BuildOverview>,
+    /// How its queues are found.
+    pub register: Register,
+}
+
+impl Entry {
+    const fn new(name: &'static str, build: fn(Name, &mut Options) -> Box<dyn Layout>) -> Self {
+        Self { name, prefix: None, build, overview: None, register: Register::None }
+    }
+
+    const fn prefixed(self, prefix: &'static str) -> Self {
+        Self { prefix: Some(prefix), ..self }
+    }
+
+    const fn with_overview(self, overview: BuildOverview) -> Self {
+        Self { overview: Some(overview), ..self }
+    }
+
+    const fn found_by(self, register: Register) -> Self {
+        Self { register, ..self }
+    }
 }
 
 /// All layouts: the one place to add a line.
 pub const TABLE: &[Entry] = &[
-    Entry { name: "list", build: list::build },
-    Entry { name: "stream", build: stream::build },
-    Entry { name: "zset", build: zset::build },
-    Entry { name: "arq", build: arq::build },
-    Entry { name: "asynq", build: asynq::build },
-    Entry { name: "bull", build: bull::build },
-    Entry { name: "bullmq", build: bullmq::build },
-    Entry { name: "celery", build: celery::build },
-    Entry { name: "dramatiq", build: dramatiq::build },
-    Entry { name: "huey", build: huey::build },
-    Entry { name: "laravel", build: laravel::build },
-    Entry { name: "resque", build: resque::build },
-    Entry { name: "rq", build: rq::build },
-    Entry { name: "saq", build: saq::build },
-    Entry { name: "sidekiq", build: sidekiq::build },
-    Entry { name: "taskiq", build: taskiq::build },
+    Entry::new("list", list::build),
+    Entry::new("stream", stream::build),
+    Entry::new("zset", zset::build),
+    Entry::new("arq", arq::build),
+    Entry::new("asynq", asynq::build).found_by(Register::members("asynq:queues", "")),
+    Entry::new("bull", bull::build).prefixed("bull").found_by(Register::keys(":", ":id", "string")),
+    Entry::new("bullmq", bullmq::build).prefixed("bull").found_by(Register::keys(":", ":meta", "hash")),
+    Entry::new("celery", celery::build)
+        .prefixed("")
+        .with_overview(unacked::build)
+        .found_by(Register::keys("_kombu.binding.", "", "set").without(&["celeryev*", "*.pidbox"])),
+    Entry::new("dramatiq", dramatiq::build)
+        .prefixed("dramatiq")
+        .found_by(Register::keys(":", ".msgs", "hash").trimmed(&[".DQ", ".XQ"])),
+    Entry::new("huey", huey::build).found_by(Register::keys("huey.redis.", "", "")),
+    Entry::new("laravel", laravel::build)
+        .prefixed("laravel_database_")
+        .found_by(Register::keys("queues:", "", "").trimmed(&[":delayed", ":reserved", ":notify"])),
+    Entry::new("resque", resque::build)
+        .prefixed("resque:")
+        .with_overview(resque_workers::build)
+        .found_by(Register::members("queues", "")),
+    Entry::new("rq", rq::build).found_by(Register::members("rq:queues", "rq:queue:")),
+    Entry::new("saq", saq::build).found_by(Register::keys("saq:", ":incomplete", "zset")),
+    Entry::new("sidekiq", sidekiq::build)
+        .prefixed("")
+        .with_overview(sidekiq_processes::build)
+        .found_by(Register::members("queues", "")),
+    Entry::new("taskiq", taskiq::build),
 ];
 
 /// One queue, from look to look.

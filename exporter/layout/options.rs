@@ -19,6 +19,12 @@ impl Options {
         Self { values, ..Self::default() }
     }
 
+    /// Those that were not taken yet.
+    #[must_use]
+    pub fn values(&self) -> BTreeMap<String, Bytes> {
+        self.values.clone()
+    }
+
     /// An option that is a Redis key, or other bytes.
     pub fn bytes(&mut self, name: &'static str) -> Option<Bytes> {
         self.known.push(name);

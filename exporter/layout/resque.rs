@@ -11,11 +11,10 @@
 //! Cost of a look: see [`crate::fifo`].
 
 use super::list_queue::{Line, ListQueue, Nothing, Stored};
-use super::{Layout, Options, join};
-use bytes::Bytes;
+use super::{Layout, Name, Options, join};
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_else(|| Bytes::from_static(b"resque:"));
-    let list = join(&[&prefix, b"queue:", &key]);
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
+    let list = join(&[&prefix, b"queue:", &queue]);
     ListQueue::boxed(vec![Line::new(list, false, Stored::Nowhere)], Nothing)
 }

@@ -9,7 +9,7 @@
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::reads::{Read, ReadError, Replies, Reply};
 use crate::times;
 use bytes::Bytes;
@@ -22,7 +22,8 @@ struct Rq {
     failed: Bytes,
 }
 
-pub(super) fn build(key: Bytes, _options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let of = |name: &str| join(&[name.as_bytes(), &key]);
     let stored = Stored::Elsewhere {
         size: None,

@@ -9,7 +9,7 @@
 //! 64 KiB are not read whole, and the age is then seen from outside.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
-use super::{Layout, Observation, Options, join};
+use super::{Layout, Name, Observation, Options, join};
 use crate::payload::LIMIT;
 use crate::reads::{Read, ReadError, Replies, Reply};
 use bytes::Bytes;
@@ -20,7 +20,8 @@ struct Saq {
     workers: Bytes,
 }
 
-pub(super) fn build(key: Bytes, _options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let of = |name: &str| join(&[b"saq:", &key, name.as_bytes()]);
     let stored = Stored::Elsewhere {
         size: None,

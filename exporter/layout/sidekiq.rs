@@ -13,14 +13,13 @@
 //! Cost of a look: see [`crate::fifo`], and LRANGE of the oldest job.
 
 use super::list_queue::{Line, ListQueue, Nothing, Stored};
-use super::{Layout, Options, join};
+use super::{Layout, Name, Options, join};
 use crate::payload::LIMIT;
 use crate::times;
-use bytes::Bytes;
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
-    let prefix = options.bytes("prefix").unwrap_or_default();
-    let list = join(&[&prefix, b"queue:", &key]);
+pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
+    let Name { prefix, queue } = name;
+    let list = join(&[&prefix, b"queue:", &queue]);
     ListQueue::boxed(vec![Line::new(list, true, Stored::Element(enqueued_at))], Nothing)
 }
 

@@ -23,7 +23,7 @@
 //! round, and an XPENDING of one entry.
 
 use super::companions::{Companions, CompanionsSeen};
-use super::{Layout, Observation, Options};
+use super::{Layout, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::flow::{Count, Counts};
@@ -94,7 +94,8 @@ struct Known {
     first: Option<Bytes>,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     Box::new(Stream {
         key,
         group: options.bytes("group"),

@@ -13,12 +13,12 @@
 
 use super::detect::Detect;
 use super::list_queue::{Line, ListQueue, Nothing, Stored};
-use super::{Layout, Options, stream};
-use bytes::Bytes;
+use super::{Layout, Name, Options, stream};
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue.clone();
     let list = ListQueue::boxed(vec![Line::new(key.clone(), true, Stored::Nowhere)], Nothing);
     options.assume("group", "taskiq");
-    let stream = stream::build(key.clone(), options);
+    let stream = stream::build(Name { prefix: name.prefix, queue: key.clone() }, options);
     Detect::boxed(key, [("list", list), ("stream", stream)])
 }

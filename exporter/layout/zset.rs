@@ -13,7 +13,7 @@
 
 use super::companions::{Companions, CompanionsSeen};
 use super::due_set::{DueSet, DueSetSeen};
-use super::{Layout, Observation, Options};
+use super::{Layout, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies};
@@ -33,7 +33,8 @@ struct SortedSet {
     beside: Option<CompanionsSeen>,
 }
 
-pub(super) fn build(key: Bytes, options: &mut Options) -> Box<dyn Layout> {
+pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
+    let key = name.queue;
     let units = [
         ("auto", Some(None)),
         ("s", Some(Unit::named("s"))),

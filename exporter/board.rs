@@ -1,0 +1,181 @@
+//! What is known of each queue between polls: its last good reading while that is fresh, its counters and rates, its
+//! recent past, and what is wrong with it.
+
+use crate::flow::Flow;
+use crate::layout::Globals;
+use crate::metrics::Stats;
+use crate::reader::{LibraryName, Outcome};
+use crate::reads::ReadError;
+use crate::snapshot::{Identity, LibraryRow, Reading, Row, Snapshot, Trace};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The side that is shown: what is known of each queue.
+pub struct Board {
+    entries: Vec<Entry>,
+    libraries: Vec<Library>,
+    rate_window: Duration,
+    stale_after: Duration,
+    redis_up: bool,
+    polled: bool,
+    /// Whether some queues, but not all, got no answer.
+    partly_silent: bool,
+}
+
+struct Library {
+    name: LibraryName,
+    good: Option<(Instant, Globals)>,
+    problem: Option<String>,
+}
+
+struct Entry {
+    id: Arc<Identity>,
+    flow: Flow,
+    good: Option<(Instant, Reading)>,
+    problem: Option<Arc<str>>,
+    trace: Arc<Trace>,
+}
+
+impl Board {
+    /// A board on which nothing is known yet.
+    #[must_use]
+    pub fn new(rate_window: Duration, stale_after: Duration) -> Self {
+        Self {
+            entries: Vec::new(),
+            libraries: Vec::new(),
+            rate_window,
+            stale_after,
+            redis_up: false,
+            polled: false,
+            partly_silent: false,
+        }
+    }
+
+    /// Adds a queue of which nothing is known yet.
+    pub fn add(&mut self, id: Identity) {
+        let flow = Flow::new(self.rate_window);
+        self.entries.push(Entry { id: Arc::new(id), flow, good: None, problem: None, trace: Arc::default() });
+    }
+
+    /// Keeps those queues whose place is not in `gone`.
+    pub fn remove(&mut self, gone: &HashSet<usize>) {
+        let mut place = 0..;
+        self.entries.retain(|_| !place.next().is_some_and(|place| gone.contains(&place)));
+    }
+
+    /// Takes in what a poll saw of libraries as a whole.
+    pub fn take_libraries(&mut self, seen: Vec<(LibraryName, Result<Globals, ReadError>)>, stats: &Stats) {
+        let now = Instant::now();
+        for (name, outcome) in seen {
+            let place = match self.libraries.iter().position(|library| library.name == name) {
+                Some(place) => place,
+                None => {
+                    self.libraries.push(Library { name, good: None, problem: None });
+                    self.libraries.len() - 1
+                }
+            };
+            let Some(library) = self.libraries.get_mut(place) else { continue };
+            match outcome {
+                Ok(globals) => (library.good, library.problem) = (Some((now, globals)), None),
+                Err(error) if error.is_silence() => {}
+                Err(error) => {
+                    stats.failed(&error);
+                    library.good = None;
+                    let text = error.to_string();
+                    if library.problem.as_ref() != Some(&text) {
+                        let LibraryName { layout, prefix } = &library.name;
+                        tracing::warn!(layout, prefix, error = %text, "what the library keeps for all queues can't be read");
+                    }
+                    library.problem = Some(text);
+                }
+            }
+        }
+    }
+
+    /// Takes in the outcomes of a poll, and why it ended early if it did. Returns whether Redis answered at all.
+    pub fn take(&mut self, outcomes: Vec<Outcome>, silence: Option<&ReadError>, stats: &Stats) -> bool {
+        let now = Instant::now();
+        let mut answered = outcomes.is_empty() && silence.is_none();
+        let mut silence = silence.cloned();
+        let mut silent = 0;
+        for (entry, outcome) in self.entries.iter_mut().zip(outcomes) {
+            match outcome {
+                Ok(seen) => {
+                    answered = true;
+                    let totals = entry.flow.fold(&seen.counts, now);
+                    entry.good = Some((now, Reading { seen, totals }));
+                    if entry.problem.take().is_some() {
+                        tracing::info!(queue = entry.id.label, "can be read again");
+                    }
+                }
+                Err(error) if error.is_silence() => {
+                    entry.problem.get_or_insert_with(|| error.to_string().into());
+                    silence = Some(error);
+                    silent += 1;
+                }
+                Err(error) => {
+                    answered = true;
+                    stats.failed(&error);
+                    entry.good = None;
+                    let text: Arc<str> = error.to_string().into();
+                    if entry.problem.as_ref() != Some(&text) {
+                        tracing::warn!(queue = entry.id.label, error = %text, kind = error.kind(), "can't be read");
+                    }
+                    entry.problem = Some(text);
+                }
+            }
+            if entry.trace.is_due(now) {
+                let backlog = entry.good.and_then(|(_, reading)| reading.backlog());
+                Arc::make_mut(&mut entry.trace).push(now, backlog);
+            }
+        }
+        if let Some(error) = &silence {
+            stats.failed(error);
+        }
+        if answered != self.redis_up || !self.polled {
+            match (&silence, answered) {
+                (_, true) => tracing::info!("Redis answers"),
+                (Some(error), false) => tracing::warn!(%error, kind = error.kind(), "Redis can't be read"),
+                (None, false) => {}
+            }
+        }
+        let partly_silent = answered && silent > 0;
+        if let Some(error) = silence.filter(|_| partly_silent && !self.partly_silent) {
+            tracing::warn!(queues = silent, %error, "a part of Redis can't be read");
+        } else if self.partly_silent && !partly_silent && answered {
+            tracing::info!("all of Redis answers");
+        }
+        (self.redis_up, self.polled, self.partly_silent) = (answered, true, partly_silent);
+        answered
+    }
+
+    /// What is to be shown now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let rows = self.entries.iter().map(|entry| Row {
+            id: Arc::clone(&entry.id),
+            reading: entry.good.filter(|(at, _)| !self.is_stale(*at, now)).map(|(_, reading)| reading),
+            problem: entry.problem.clone(),
+            trace: Arc::clone(&entry.trace),
+        });
+        let libraries = self.libraries.iter().map(|library| LibraryRow {
+            name: library.name.clone(),
+            globals: library.good.filter(|(at, _)| !self.is_stale(*at, now)).map(|(_, globals)| globals),
+        });
+        Snapshot::new(rows.collect(), libraries.collect(), self.redis_up, self.polled)
+    }
+
+    fn is_stale(&self, at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(at) >= self.stale_after
+    }
+
+    /// When the next reading dies, if no poll ends before.
+    #[must_use]
+    pub fn next_death(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let living = self.entries.iter().filter_map(|entry| entry.good).filter(|(at, _)| !self.is_stale(*at, now));
+        living.map(|(at, _)| at + self.stale_after).min()
+    }
+}

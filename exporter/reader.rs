@@ -1,0 +1,342 @@
+//! The side that talks to Redis: one look at all queues.
+//!
+//! Cost of a look: one round trip to each Redis node for every [`SLICE`] queues, and a second one for those queues of a
+//! slice that ask for it. A slice is answered within the command timeout or taken for silence, and then the rest of the
+//! look is not tried.
+
+use crate::config::RedisConfig;
+use crate::fifo::Look;
+use crate::layout::{Around, Entry, Finder, Globals, Layout, Observation, Overview};
+use crate::reads::{Ask, ReadError, Replies};
+use crate::redis::{Connection, Request};
+use crate::spec::{Discovery, Queue};
+use bytes::Bytes;
+use std::collections::HashSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Queues read in one round trip: their commands take Redis 2 to 4 ms, in runs of 50 us between which others get in.
+const SLICE: usize = 1_000;
+/// Rounds that a layout may ask for in one look. The longest is a key that has become of another type, whose type is asked
+/// for, and which is then read in three.
+const ROUNDS: usize = 5;
+
+/// What a look at one queue gave.
+pub type Outcome = Result<Observation, ReadError>;
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A library under one prefix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LibraryName {
+    /// The `layout` label.
+    pub layout: &'static str,
+    /// The `prefix` label.
+    pub prefix: String,
+}
+
+/// All that is looked at.
+pub struct Reader {
+    redis: RedisConfig,
+    connection: Option<Connection>,
+    sources: Vec<Source>,
+    shared: Vec<Shared>,
+    finders: Vec<Found>,
+    notify: Vec<Bytes>,
+    /// Whether the last try to connect failed: the next one waits a little, so that many exporters do not come at once.
+    failing: bool,
+    /// Why the last look ended early, where nothing was heard.
+    silence: Option<ReadError>,
+    clock: Box<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// A queue.
+struct Source {
+    layout: Box<dyn Layout>,
+    /// Read alone, since it failed in company.
+    alone: bool,
+    /// The place of its library's overview, and its name there.
+    shared: Option<(usize, Bytes)>,
+    outcome: Option<Outcome>,
+}
+
+/// What a library keeps for all queues together.
+struct Shared {
+    entry: &'static Entry,
+    prefix: Bytes,
+    overview: Box<dyn Overview>,
+    outcome: Option<Result<Globals, ReadError>>,
+}
+
+/// A search for queues.
+struct Found {
+    finder: Finder,
+    outcome: Option<Result<(), ReadError>>,
+}
+
+impl Reader {
+    /// A reader that is not connected yet; queues that are found are known for `ttl` without a sign of them.
+    #[must_use]
+    pub fn new(redis: RedisConfig, queues: Vec<Queue>, discoveries: &[Discovery], ttl: Duration) -> Self {
+        let notify = queues.iter().filter_map(|queue| queue.layout.notify().cloned()).collect();
+        let found = |discovery: &Discovery| Found {
+            finder: Finder::new(discovery.entry.register, discovery.prefix.clone(), ttl.as_secs_f64()),
+            outcome: None,
+        };
+        let mut reader = Self {
+            redis,
+            connection: None,
+            sources: Vec::new(),
+            shared: Vec::new(),
+            finders: discoveries.iter().map(found).collect(),
+            notify,
+            failing: false,
+            silence: None,
+            clock: Box::new(unix_now),
+        };
+        for discovery in discoveries {
+            reader.share(discovery.entry, &discovery.prefix);
+        }
+        for queue in queues {
+            reader.add(queue);
+        }
+        reader
+    }
+
+    /// The same with a clock of the caller's, in seconds since 1970: for queues that were recorded.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
+    }
+
+    /// Adds a queue, after those that are there.
+    pub fn add(&mut self, queue: Queue) {
+        let shared = self.share(queue.entry, &queue.name.prefix).map(|place| (place, queue.name.queue));
+        self.sources.push(Source { layout: queue.layout, alone: false, shared, outcome: None });
+    }
+
+    /// Keeps those queues whose place is not in `gone`.
+    pub fn remove(&mut self, gone: &HashSet<usize>) {
+        let mut place = 0..;
+        self.sources.retain(|_| !place.next().is_some_and(|place| gone.contains(&place)));
+    }
+
+    /// The place of the overview of a library that has one.
+    fn share(&mut self, entry: &'static Entry, prefix: &Bytes) -> Option<usize> {
+        let overview = entry.overview?;
+        let same = |shared: &Shared| shared.entry.name == entry.name && shared.prefix == *prefix;
+        Some(self.shared.iter().position(same).unwrap_or_else(|| {
+            self.shared.push(Shared { entry, prefix: prefix.clone(), overview: overview(prefix), outcome: None });
+            self.shared.len() - 1
+        }))
+    }
+
+    /// The searches for queues, in the order of the discoveries, and what was wrong with the last look.
+    pub fn finders(&self) -> impl Iterator<Item = (&Finder, Option<&ReadError>)> {
+        self.finders
+            .iter()
+            .map(|found| (&found.finder, found.outcome.as_ref().and_then(|outcome| outcome.as_ref().err())))
+    }
+
+    /// Why nothing was heard at the last look, or not all.
+    #[must_use]
+    pub fn silence(&self) -> Option<&ReadError> {
+        self.silence.as_ref()
+    }
+
+    /// What the last look saw of libraries as a whole.
+    pub fn libraries(&mut self) -> Vec<(LibraryName, Result<Globals, ReadError>)> {
+        let silent = || Err(ReadError::NoAnswer("not read".into()));
+        let seen = self.shared.iter_mut().map(|shared| {
+            let prefix = String::from_utf8_lossy(&shared.prefix).into_owned();
+            (LibraryName { layout: shared.entry.name, prefix }, shared.outcome.take().unwrap_or_else(silent))
+        });
+        seen.collect()
+    }
+
+    /// Reads all queues once, within the time that a poll may take. The outcomes come in the order of the queues.
+    pub async fn read(&mut self) -> Vec<Outcome> {
+        let limit = self.redis.timeouts.poll;
+        let silence = match tokio::time::timeout(limit, self.read_slices()).await {
+            Ok(Ok(())) => ReadError::Shape("more rounds than a look may take"),
+            Ok(Err(silence)) => silence,
+            Err(_) => ReadError::NoAnswer("the poll timed out".into()),
+        };
+        members(&mut self.shared, &mut self.finders, &mut self.sources).for_each(|mut member| member.give_up(&silence));
+        let overviews: Vec<&Shared> = self.shared.iter().collect();
+        let around = |place: usize, name: &[u8]| {
+            let shared = overviews.get(place).filter(|shared| matches!(shared.outcome, Some(Ok(_))));
+            shared.map_or_else(Around::default, |shared| shared.overview.around(name))
+        };
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(self.sources.len());
+        for source in &mut self.sources {
+            let mut outcome = source.outcome.take().unwrap_or_else(|| Err(silence.clone()));
+            if let (Ok(observation), Some((place, name))) = (&mut outcome, &source.shared) {
+                around(*place, name).add_to(observation);
+            }
+            source.alone = outcome.as_ref().is_err_and(|error| !error.is_silence());
+            outcomes.push(outcome);
+        }
+        let silent = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
+        // Within a cluster one node may be silent while the others answer.
+        let keeps =
+            self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < outcomes.len());
+        if (silent > 0 || silence.is_silence()) && !keeps {
+            self.connection = None;
+        }
+        self.silence = Some(silence).filter(ReadError::is_silence);
+        outcomes
+    }
+
+    async fn read_slices(&mut self) -> Result<(), ReadError> {
+        self.connect().await?;
+        let Some(connection) = &self.connection else { return Ok(()) };
+        let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
+        for slice in members.chunks_mut(SLICE) {
+            read_slice(connection, slice, &self.clock).await?;
+        }
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> Result<(), ReadError> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        if self.failing {
+            let most = self.redis.timeouts.connect.as_millis().min(500) as u64;
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=most / 2))).await;
+        }
+        self.failing = true;
+        self.connection = Some(Connection::open(&self.redis, &self.notify).await?);
+        self.failing = false;
+        Ok(())
+    }
+}
+
+/// One that takes part in a look.
+enum Member<'a> {
+    Queue(&'a mut Source),
+    Overview(&'a mut Shared),
+    Finder(&'a mut Found),
+}
+
+/// All of them: those of whole libraries come first, for they are few and wanted by the others.
+fn members<'a>(
+    shared: &'a mut [Shared],
+    finders: &'a mut [Found],
+    sources: &'a mut [Source],
+) -> impl Iterator<Item = Member<'a>> {
+    let shared = shared.iter_mut().map(Member::Overview);
+    shared.chain(finders.iter_mut().map(Member::Finder)).chain(sources.iter_mut().map(Member::Queue))
+}
+
+impl Member<'_> {
+    /// What it asks for in this round.
+    fn request(&mut self, now: f64) -> Request {
+        let mut ask = Ask::default();
+        let mut alone = false;
+        match self {
+            Self::Queue(source) => {
+                alone = source.alone;
+                source.layout.ask(&mut ask, now);
+            }
+            Self::Overview(shared) => shared.overview.ask(&mut ask, now),
+            Self::Finder(found) => found.finder.ask(&mut ask, now),
+        }
+        Request { ask, alone }
+    }
+
+    /// Takes the answers; returns whether that was all.
+    fn answer(&mut self, replies: &mut Replies, look: Look) -> bool {
+        match self {
+            Self::Queue(source) => {
+                source.outcome = source.layout.answer(replies, look).transpose();
+                source.outcome.is_some()
+            }
+            Self::Overview(shared) => {
+                shared.outcome = shared.overview.answer(replies, look).transpose();
+                shared.outcome.is_some()
+            }
+            Self::Finder(found) => {
+                found.outcome = Some(found.finder.answer(replies));
+                true
+            }
+        }
+    }
+
+    /// The error that says that nothing was heard, where that is so.
+    fn silence(&self) -> Option<ReadError> {
+        let error = match self {
+            Self::Queue(source) => source.outcome.as_ref()?.as_ref().err(),
+            Self::Overview(shared) => shared.outcome.as_ref()?.as_ref().err(),
+            Self::Finder(found) => found.outcome.as_ref()?.as_ref().err(),
+        };
+        error.filter(|error| error.is_silence()).cloned()
+    }
+
+    /// The list whose removals are counted.
+    fn notify(&self) -> Option<&Bytes> {
+        match self {
+            Self::Queue(source) => source.layout.notify(),
+            _ => None,
+        }
+    }
+
+    /// Tells it that this look came to nothing, where nothing has come yet, so that the next one starts afresh.
+    fn give_up(&mut self, error: &ReadError) {
+        let open = match self {
+            Self::Queue(source) => source.outcome.is_none(),
+            Self::Overview(shared) => shared.outcome.is_none(),
+            // Starts afresh by itself.
+            Self::Finder(_) => false,
+        };
+        if open {
+            let now = Instant::now();
+            let look = Look { sent: now, received: now, unix: unix_now(), pops: None };
+            self.answer(&mut Replies::new(vec![Err(error.clone())]), look);
+            match self {
+                Self::Queue(source) => source.outcome = Some(Err(error.clone())),
+                Self::Overview(shared) => shared.outcome = Some(Err(error.clone())),
+                Self::Finder(_) => {}
+            }
+        }
+    }
+}
+
+/// Reads one slice, in as many rounds as its members ask for.
+///
+/// # Errors
+/// Where nothing at all was heard.
+async fn read_slice(
+    connection: &Connection,
+    slice: &mut [Member<'_>],
+    clock: &(dyn Fn() -> f64 + Send + Sync),
+) -> Result<(), ReadError> {
+    let mut open: Vec<&mut Member> = slice.iter_mut().collect();
+    for _ in 0..ROUNDS {
+        if open.is_empty() {
+            break;
+        }
+        let (sent, now) = (Instant::now(), clock());
+        let requests: Vec<Request> = open.iter_mut().map(|member| member.request(now)).collect();
+        let answers = connection.read(&requests).await;
+        let (received, unix) = (Instant::now(), clock());
+        let mut again = Vec::new();
+        for (member, answers) in open.into_iter().zip(answers) {
+            let pops = member.notify().and_then(|key| connection.pops(key));
+            let look = Look { sent, received, unix, pops };
+            if !member.answer(&mut Replies::new(answers), look) {
+                again.push(member);
+            }
+        }
+        open = again;
+    }
+    let mut silences = slice.iter().map(Member::silence);
+    match silences.next().flatten() {
+        Some(error) if silences.all(|silence| silence.is_some()) => Err(error),
+        _ => Ok(()),
+    }
+}
