@@ -4,7 +4,7 @@
 //! falls by less than half is a stale answer and is held; one that falls further was reset, and is passed through as
 //! Prometheus expects of a counter. A rate is published only when the whole window was watched and holds no gap.
 //!
-//! Memory: [`RateWindow::SAMPLES`] samples of 40 bytes a queue, whatever the window.
+//! Memory: [`RateWindow::SAMPLES`] samples of 64 bytes a queue, whatever the window.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -85,14 +85,18 @@ impl Flow {
         self.arrivals.fold(counts.arrivals);
         self.processed.fold(counts.processed);
         self.failed.fold(counts.failed);
-        self.gaps += u64::from(counts.gap);
-        let sample =
-            Sample { at: now, arrivals: self.arrivals.value(), processed: self.processed.value(), gaps: self.gaps };
+        // A total that somebody else keeps misses nothing.
+        let misses = |count: Count| counts.gap && matches!(count, Count::Step(_));
+        let missed = (misses(counts.arrivals), misses(counts.processed));
+        self.gaps += u64::from(missed.0 || missed.1);
+        self.arrivals.gaps += u64::from(missed.0);
+        self.processed.gaps += u64::from(missed.1);
+        let sample = Sample { at: now, arrivals: self.arrivals.reading(), processed: self.processed.reading() };
         let (arrival_rate, processing_rate) = self.window.fold(sample);
         Totals {
-            arrivals: sample.arrivals,
-            processed: sample.processed,
-            failed: self.failed.value(),
+            arrivals: self.arrivals.published,
+            processed: self.processed.published,
+            failed: self.failed.published,
             gaps: self.gaps,
             arrival_rate,
             processing_rate,
@@ -106,6 +110,8 @@ struct Meter {
     /// The sum of the steps, returned jobs taken off.
     net: i64,
     published: Option<u64>,
+    /// Looks over which it is a lower bound only.
+    gaps: u64,
 }
 
 impl Meter {
@@ -124,17 +130,17 @@ impl Meter {
         }
     }
 
-    fn value(&self) -> Option<u64> {
-        self.published
+    /// Its value, and the gaps so far.
+    fn reading(&self) -> (Option<u64>, u64) {
+        (self.published, self.gaps)
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     at: Instant,
-    arrivals: Option<u64>,
-    processed: Option<u64>,
-    gaps: u64,
+    arrivals: (Option<u64>, u64),
+    processed: (Option<u64>, u64),
 }
 
 /// Samples of the counters, spread over the window.
@@ -155,10 +161,12 @@ impl RateWindow {
             self.samples.pop_front();
         }
         let rates = match self.samples.front() {
-            Some(start) if age(start) >= self.length && start.gaps == now.gaps => {
+            Some(start) if age(start) >= self.length => {
                 let seconds = age(start).as_secs_f64();
-                let rate =
-                    |before: Option<u64>, after: Option<u64>| Some(after?.checked_sub(before?)? as f64 / seconds);
+                let rate = |before: (Option<u64>, u64), after: (Option<u64>, u64)| {
+                    let count = after.0?.checked_sub(before.0?)?;
+                    (before.1 == after.1).then(|| count as f64 / seconds)
+                };
                 (rate(start.arrivals, now.arrivals), rate(start.processed, now.processed))
             }
             _ => (None, None),
@@ -207,6 +215,18 @@ mod tests {
         assert_eq!(fold_all(&mut flow, &counts[..39]).arrival_rate, None);
         let mut flow = Flow::new(Duration::from_secs(10));
         assert_eq!(fold_all(&mut flow, &counts).arrival_rate, Some(5.0));
+    }
+
+    #[test]
+    fn a_gap_does_not_touch_a_total() {
+        let counts = |n: u64| Counts {
+            arrivals: Count::Step(5),
+            processed: Count::Total(n * 3),
+            gap: true,
+            ..Counts::default()
+        };
+        let totals = fold_all(&mut Flow::new(Duration::from_secs(10)), &(0..40).map(counts).collect::<Vec<_>>());
+        assert_eq!((totals.arrival_rate, totals.processing_rate, totals.gaps), (None, Some(3.0), 40));
     }
 
     #[test]

@@ -250,3 +250,20 @@ fn counts_seen_from_outside_agree_with_the_workers_own() {
     assert_values(&metrics, "seen", &[("processed_total", Some(100.0)), ("arrivals_total", Some(200.0))]);
     assert_values(&metrics, "counted", &[("processed_total", Some(100.0)), ("arrivals_total", Some(200.0))]);
 }
+
+#[test]
+fn entries_that_come_to_a_stream_read_to_its_end_wait_though_nothing_is_delivered() {
+    let redis = Redis::start();
+    redis.say("XGROUP CREATE s workers $ MKSTREAM");
+    redis.say("XADD s * f v");
+    redis.say("XREADGROUP GROUP workers c COUNT 10 STREAMS s >");
+    let exporter = Exporter::start(&redis.url(), "stream:s");
+    let metrics = exporter.wait_polls(2.0);
+    assert_values(&metrics, "s", &[("length", Some(0.0)), ("in_flight", Some(1.0))]);
+    for waiting in 1..4 {
+        redis.say("XADD s * f v");
+        let metrics = exporter.wait_polls(2.0);
+        assert_values(&metrics, "s", &[("length", Some(f64::from(waiting))), ("in_flight", Some(1.0))]);
+        assert!(metrics.of("oldest_job_age_seconds", "s").unwrap() > 0.0);
+    }
+}

@@ -230,9 +230,12 @@ impl Stream {
             return Some(None);
         }
         let (known, lag) = (self.known.as_ref()?, group.lag?);
-        // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed.
-        let only_grew =
-            known.delivered == group.delivered && lag >= known.lag && lag - known.lag == size.wrapping_sub(known.size);
+        // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed, and the first of
+        // those that waited then still is.
+        let only_grew = known.first.is_some()
+            && known.delivered == group.delivered
+            && lag >= known.lag
+            && lag - known.lag == size.wrapping_sub(known.size);
         only_grew.then(|| known.first.clone())
     }
 

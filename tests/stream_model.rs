@@ -1,0 +1,158 @@
+//! Random histories of a stream and its group on a real Redis: after each step the length is the number of entries that
+//! were not delivered, counted one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config as Cases, TestRunner};
+use queue_exporter::config::Config;
+use queue_exporter::curve::Age;
+use queue_exporter::reader::Reader;
+use support::Redis;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(u8),
+    Deliver(u8),
+    Acknowledge(u8),
+    /// Deletes the entry at this place among all.
+    Delete(u8),
+    /// Keeps so many.
+    Trim(u8),
+    /// Moves the group to the entry at this place.
+    SetId(u8),
+    /// To the start, or to the end.
+    Recreate(bool),
+    Drop,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (1_u8..5).prop_map(Step::Add),
+        4 => (1_u8..5).prop_map(Step::Deliver),
+        3 => (1_u8..4).prop_map(Step::Acknowledge),
+        2 => any::<u8>().prop_map(Step::Delete),
+        1 => (0_u8..6).prop_map(Step::Trim),
+        1 => any::<u8>().prop_map(Step::SetId),
+        1 => any::<bool>().prop_map(Step::Recreate),
+        1 => Just(Step::Drop),
+    ]
+}
+
+struct World {
+    connection: redis::Connection,
+}
+
+impl World {
+    fn run<T: redis::FromRedisValue>(&mut self, words: &[&str]) -> T {
+        support::command(words).query(&mut self.connection).unwrap()
+    }
+
+    fn ids(&mut self, from: &str) -> Vec<String> {
+        let entries: Vec<(String, Vec<String>)> = self.run(&["XRANGE", "s", from, "+"]);
+        entries.into_iter().map(|(id, _)| id).collect()
+    }
+
+    fn exists(&mut self) -> bool {
+        self.run::<u32>(&["EXISTS", "s"]) == 1
+    }
+
+    fn groups(&mut self) -> Vec<std::collections::HashMap<String, redis::Value>> {
+        if self.exists() { self.run(&["XINFO", "GROUPS", "s"]) } else { Vec::new() }
+    }
+
+    fn take(&mut self, step: &Step) {
+        let at = |ids: &[String], place: u8| ids.get(usize::from(place) % ids.len().max(1)).cloned();
+        if self.groups().is_empty() {
+            self.run::<()>(&["XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM"]);
+        }
+        match step {
+            Step::Add(count) => (0..*count).for_each(|_| drop(self.run::<String>(&["XADD", "s", "*", "f", "v"]))),
+            Step::Deliver(count) => {
+                let count = count.to_string();
+                self.run::<redis::Value>(&[
+                    "XREADGROUP",
+                    "GROUP",
+                    "workers",
+                    "c",
+                    "COUNT",
+                    &count,
+                    "STREAMS",
+                    "s",
+                    ">",
+                ]);
+            }
+            Step::Acknowledge(count) => {
+                let pending: Vec<(String, String, u64, u64)> =
+                    self.run(&["XPENDING", "s", "workers", "-", "+", &count.to_string()]);
+                pending.iter().for_each(|(id, ..)| drop(self.run::<u64>(&["XACK", "s", "workers", id])));
+            }
+            Step::Delete(place) => {
+                let ids = self.ids("-");
+                at(&ids, *place).iter().for_each(|id| drop(self.run::<u64>(&["XDEL", "s", id])));
+            }
+            Step::Trim(count) => drop(self.run::<u64>(&["XTRIM", "s", "MAXLEN", &count.to_string()])),
+            Step::SetId(place) => {
+                let ids = self.ids("-");
+                at(&ids, *place).iter().for_each(|id| self.run::<()>(&["XGROUP", "SETID", "s", "workers", id]));
+            }
+            Step::Recreate(at_start) => {
+                self.run::<u64>(&["XGROUP", "DESTROY", "s", "workers"]);
+                self.run::<()>(&["XGROUP", "CREATE", "s", "workers", if *at_start { "0" } else { "$" }]);
+            }
+            Step::Drop => drop(self.run::<u64>(&["DEL", "s"])),
+        }
+    }
+
+    /// Entries that were not delivered, the first of them, and how many are pending.
+    fn truth(&mut self) -> (u64, Option<f64>, u64) {
+        let groups = self.groups();
+        let Some(group) = groups.first() else { return (0, None, 0) };
+        let delivered: String = redis::from_redis_value(group["last-delivered-id"].clone()).unwrap();
+        let pending: u64 = redis::from_redis_value(group["pending"].clone()).unwrap();
+        let ids = self.ids(&format!("({delivered}"));
+        let first = ids.first().map(|id| id.split('-').next().unwrap().parse::<f64>().unwrap() / 1e3);
+        (ids.len() as u64, first, pending)
+    }
+}
+
+#[test]
+fn the_length_is_the_number_of_undelivered_entries_whatever_happens() {
+    let redis = Redis::start();
+    let variables = [("REDIS_URL", redis.url()), ("QUEUES", "stream:s".to_string())];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = std::cell::RefCell::new(World { connection: redis.connect() });
+    let histories = prop::collection::vec((step(), any::<bool>()), 1..60);
+    TestRunner::new(Cases { cases: 300, failure_persistence: None, ..Cases::default() })
+        .run(&histories, |history| {
+            let mut world = world.borrow_mut();
+            world.run::<redis::Value>(&["FLUSHALL"]);
+            let variables = variables.iter().map(|(name, value)| ((*name).into(), value.into()));
+            let config = Config::from_env(variables).unwrap();
+            let mut reader = Reader::new(config.redis, config.queues, &[], config.discovery_ttl);
+            for (step, looks) in &history {
+                world.take(step);
+                if !looks {
+                    continue;
+                }
+                let seen = runtime.block_on(reader.read()).pop().unwrap();
+                let (waiting, first, pending) = world.truth();
+                let seen = match seen {
+                    Ok(seen) => seen,
+                    Err(error) => return Err(TestCaseError::fail(format!("after {step:?}: {error}"))),
+                };
+                prop_assert_eq!((seen.length, seen.in_flight), (Some(waiting), Some(pending)), "after {:?}", step);
+                match (first, seen.age) {
+                    (None, age) => prop_assert_eq!(age, Age::EMPTY),
+                    (Some(first), Age::Known { seconds, .. }) => {
+                        let truth = queue_exporter::reader::unix_now() - first;
+                        prop_assert!((truth - seconds).abs() < 0.5, "age {} for {}", seconds, truth);
+                    }
+                    (Some(_), age) => prop_assert!(false, "age {:?}", age),
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
