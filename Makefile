@@ -13,7 +13,7 @@ ADVISORIES ?= 0
 tool = @"$(TOOLS)/bin/$1" --version 2>/dev/null | grep -qx "$1 $2" || \
 	cargo install --locked --version $2 --root $(TOOLS) $1
 
-.PHONY: help demo test lint bench golden fuzz tools fuzz-tools
+.PHONY: help demo test test-libraries lint bench golden fuzz tools fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 test: ## all tests
 	@tests/setup.sh redis-server prometheus gcc
 	cargo test --locked
+
+test-libraries: ## real workers of nine libraries, each for LIVE_SECONDS (60), against what the exporter says
+	@tests/setup.sh redis-server gcc python3 nodejs npm ruby-sidekiq
+	tests/live/setup.sh .cache/live
+	LIVE_SECONDS=$(or $(LIVE_SECONDS),60) cargo test --locked --test live -- --ignored --test-threads=1
 
 lint: tools ## format, clippy, dependencies; ADVISORIES=1 looks for known vulnerabilities too
 	cargo fmt --check

@@ -8,6 +8,8 @@ command_of() {
         prometheus) echo promtool ;;
         gcc) echo cc ;;
         g++) echo c++ ;;
+        nodejs) echo node ;;
+        ruby-sidekiq) echo sidekiq ;;
         *) echo "$1" ;;
     esac
 }

@@ -86,13 +86,13 @@ impl World {
             Step::Acknowledge(count) => {
                 let pending: Vec<(String, String, u64, u64)> =
                     self.run(&["XPENDING", "s", "workers", "-", "+", &count.to_string()]);
-                pending.iter().for_each(|(id, ..)| drop(self.run::<u64>(&["XACK", "s", "workers", id])));
+                pending.iter().for_each(|(id, ..)| _ = self.run::<u64>(&["XACK", "s", "workers", id]));
             }
             Step::Delete(place) => {
                 let ids = self.ids("-");
-                at(&ids, *place).iter().for_each(|id| drop(self.run::<u64>(&["XDEL", "s", id])));
+                at(&ids, *place).iter().for_each(|id| _ = self.run::<u64>(&["XDEL", "s", id]));
             }
-            Step::Trim(count) => drop(self.run::<u64>(&["XTRIM", "s", "MAXLEN", &count.to_string()])),
+            Step::Trim(count) => _ = self.run::<u64>(&["XTRIM", "s", "MAXLEN", &count.to_string()]),
             Step::SetId(place) => {
                 let ids = self.ids("-");
                 at(&ids, *place).iter().for_each(|id| self.run::<()>(&["XGROUP", "SETID", "s", "workers", id]));
@@ -101,7 +101,7 @@ impl World {
                 self.run::<u64>(&["XGROUP", "DESTROY", "s", "workers"]);
                 self.run::<()>(&["XGROUP", "CREATE", "s", "workers", if *at_start { "0" } else { "$" }]);
             }
-            Step::Drop => drop(self.run::<u64>(&["DEL", "s"])),
+            Step::Drop => _ = self.run::<u64>(&["DEL", "s"]),
         }
     }
 
@@ -133,7 +133,8 @@ fn the_length_is_the_number_of_undelivered_entries_whatever_happens() {
             let mut reader = Reader::new(config.redis, config.queues, &[], config.discovery_ttl);
             for (step, looks) in &history {
                 world.take(step);
-                if !looks {
+                // What is lost and what is delivered after it between two looks can't be told from what is delivered.
+                if !looks && !matches!(step, Step::Delete(_) | Step::Trim(_)) {
                     continue;
                 }
                 let seen = runtime.block_on(reader.read()).pop().unwrap();

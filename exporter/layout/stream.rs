@@ -8,10 +8,12 @@
 //! | `failed` | a counter that workers INCR |
 //!
 //! Length is the group's lag: entries not delivered yet. Redis gives none (nil) once an undelivered entry was deleted, or
-//! the group was moved, and gives too much once undelivered entries were trimmed. So the entry after the last delivered
-//! one is looked at whenever it can have changed: none there means nothing waits; with no lag, or on Redis 6, up to
-//! [`COUNT_MAX`] entries are counted, and beyond that the length is absent. A trim takes the oldest, so where fewer
-//! entries exist than the lag says, all that exist wait.
+//! the group was moved, and gives too much once undelivered entries were lost, until the group has read to the end. So
+//! the entry after the last delivered one is looked at whenever it can have changed: none there means nothing waits; with
+//! no lag, or on Redis 6, up to [`COUNT_MAX`] entries are counted, and beyond that the length is absent. A trim takes the
+//! oldest, so where fewer entries exist than the lag says, all that exist wait. By how much the lag is too high is
+//! remembered ([`Stream::excess`]) for as long as that lasts, and counted again where [`VERIFIED`] or fewer wait. What a single look can't see: entries lost while they waited,
+//! and others delivered after them, all between two looks; the length is then too high by those lost.
 //!
 //! Processed is entries-read less pending: acknowledged, failed ones included; arrivals are entries-read plus lag. Both
 //! are Redis's own counts (XINFO GROUPS), absent while it gives none. Ids hold the time in milliseconds unless the
@@ -33,6 +35,9 @@ use bytes::Bytes;
 
 /// The most entries that are counted where Redis gives no lag; their payloads come along.
 pub const COUNT_MAX: u64 = 1_000;
+/// While the lag is known to be too high, so many entries or fewer are counted at each look, for the group may have been
+/// moved or made anew since that was found.
+const VERIFIED: u64 = 100;
 
 struct Stream {
     key: Bytes,
@@ -43,6 +48,8 @@ struct Stream {
     /// The group that is read: the configured one, or the only one.
     reading: Option<Bytes>,
     pending: Pending,
+    /// By how much Redis's lag is too high; `None` where that is to be counted, for Redis gave none.
+    excess: Option<u64>,
     stage: Stage,
     beside: Option<CompanionsSeen>,
 }
@@ -82,7 +89,18 @@ struct Group {
     pending: u64,
     delivered: Bytes,
     read: Option<u64>,
+    /// Entries that wait, as far as that is known.
     lag: Option<u64>,
+    /// The same as Redis has it.
+    redis_lag: Option<u64>,
+    /// Entries that were ever added.
+    added: Option<u64>,
+}
+
+impl Group {
+    fn has_read_nothing(&self) -> bool {
+        self.delivered == "0-0"
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +121,7 @@ pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
         known: None,
         reading: None,
         pending: Pending::default(),
+        excess: Some(0),
         stage: Stage::First,
         beside: None,
     })
@@ -124,7 +143,7 @@ impl Layout for Stream {
                 self.companions.ask(ask, now);
             }
             Stage::Second { group, first_pending, .. } => {
-                let count = if group.lag.is_some() { 1 } else { COUNT_MAX + 1 };
+                let count = self.counts(group).map_or(1, |most| most + 1);
                 ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
                 if first_pending.is_none() {
                     ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.name.clone()));
@@ -161,7 +180,8 @@ impl Stream {
                 Observation { length: Some(0), in_flight: Some(0), age: Age::EMPTY, counts, ..Observation::default() };
             return Ok(self.beside.take().map(|beside| with(empty, beside)));
         };
-        let group = self.choose(groups)?;
+        let mut group = self.choose(groups)?;
+        self.correct(&mut group, size);
         let asked_pending = asked_pending.filter(|_| self.reading.as_ref() == Some(&group.name));
         self.reading = Some(group.name.clone());
         let first_pending = match asked_pending {
@@ -182,9 +202,33 @@ impl Stream {
         }
     }
 
+    /// Puts Redis's lag right, as far as this look tells.
+    fn correct(&mut self, group: &mut Group, size: u64) {
+        self.excess = match group.lag {
+            None => None,
+            Some(0) => Some(0),
+            Some(_) if group.has_read_nothing() => Some(0),
+            // No more than all that exist can wait.
+            Some(lag) => self.excess.map(|excess| excess.max(lag.saturating_sub(size))),
+        };
+        group.added =
+            group.read.or_else(|| group.has_read_nothing().then_some(0)).zip(group.lag).map(|(read, lag)| read + lag);
+        group.redis_lag = group.lag;
+        group.lag = group.lag.zip(self.excess).map(|(lag, excess)| lag.saturating_sub(excess));
+    }
+
+    /// The most entries that are to be counted one by one, where the lag does not do.
+    fn counts(&self, group: &Group) -> Option<u64> {
+        match (group.lag, self.excess) {
+            (None, _) => Some(COUNT_MAX),
+            (Some(lag), Some(1..)) if lag <= VERIFIED => Some(VERIFIED),
+            _ => None,
+        }
+    }
+
     fn second_round(
         &mut self,
-        group: Group,
+        mut group: Group,
         size: u64,
         pending: Option<Option<Bytes>>,
         replies: &mut Replies,
@@ -201,7 +245,13 @@ impl Stream {
             None => self.companions.answer(replies)?.unwrap_or_default(),
         };
         let first = entries.first().map(entry_id).transpose()?;
-        let length = waiting(&group, size, Some(entries.len() as u64));
+        let seen = entries.len() as u64;
+        if let Some(most) = self.counts(&group) {
+            let counted = Some(seen).filter(|seen| *seen <= most);
+            self.excess = group.redis_lag.zip(counted).map(|(lag, counted)| lag.saturating_sub(counted));
+            group.lag = group.redis_lag.and(counted);
+        }
+        let length = waiting(&group, size, Some(seen));
         Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside)))
     }
 
@@ -226,8 +276,11 @@ impl Stream {
     /// The outer `None` says that it must be read.
     #[allow(clippy::option_option)]
     fn first_undelivered(&self, group: &Group, size: u64) -> Option<Option<Bytes>> {
-        if size == 0 || group.lag == Some(0) {
+        if size == 0 || group.redis_lag == Some(0) {
             return Some(None);
+        }
+        if self.counts(group).is_some() {
+            return None;
         }
         let (known, lag) = (self.known.as_ref()?, group.lag?);
         // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed, and the first of
@@ -256,9 +309,9 @@ impl Stream {
             },
         };
         // A group that has read nothing counts from 0, though Redis says nil.
-        let read = group.read.or_else(|| (group.delivered == "0-0").then_some(0));
+        let read = group.read.or_else(|| group.has_read_nothing().then_some(0));
         let counts = Counts {
-            arrivals: read.zip(group.lag).map(|(read, lag)| read + lag).into(),
+            arrivals: group.added.into(),
             processed: read.and_then(|read| read.checked_sub(group.pending)).into(),
             ..Counts::default()
         };
@@ -282,7 +335,7 @@ fn waiting(group: &Group, size: u64, seen: Option<u64>) -> Option<u64> {
     match (seen, group.lag) {
         (None | Some(0), _) => Some(0),
         (_, Some(lag)) => Some(lag.min(size)),
-        (_, None) if group.delivered == "0-0" => Some(size),
+        (_, None) if group.has_read_nothing() => Some(size),
         (Some(seen), None) => (seen <= COUNT_MAX).then_some(seen),
     }
 }
