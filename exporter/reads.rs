@@ -38,6 +38,8 @@ pub enum Read {
     SetFirsts(Bytes, i64),
     /// `ZRANGE key 0 0 WITHSCORES`: O(log n); the member with the lowest score.
     SetFirst(Bytes),
+    /// `ZRANGE key (min +inf BYSCORE LIMIT 0 1 WITHSCORES`: O(log n); the member with the lowest score over this.
+    SetFirstAfter(Bytes, f64),
     /// `GET key`: O(size of the value).
     Get(Bytes),
     /// `GETRANGE key 0 (max - 1)`: O(max); what is longer is cut.
@@ -103,6 +105,7 @@ impl Read {
             | Self::SetCountAfter(key, _)
             | Self::SetCountBetween(key, ..)
             | Self::SetFirsts(key, _)
+            | Self::SetFirstAfter(key, _)
             | Self::GetStart(key, _)
             | Self::Exists(key)
             | Self::HashLength(key)

@@ -19,7 +19,7 @@ use fred::error::{Error, ErrorKind};
 use fred::prelude::*;
 use fred::types::RespVersion;
 use fred::types::config::{Server, TlsConfig, TlsConnector};
-use fred::types::sorted_sets::ZRange;
+use fred::types::sorted_sets::{ZRange, ZRangeBound, ZRangeKind, ZSort};
 use fred::types::{ClusterHash, CustomCommand};
 use futures_util::future::join_all;
 use rustls::pki_types::pem::PemObject;
@@ -353,6 +353,11 @@ async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Resul
         Read::SetFirsts(key, count) => {
             let (first, last) = (ZRange::from(0), ZRange::from(count - 1));
             pipeline.zrange(key, first, last, None, false, None, true).await
+        }
+        Read::SetFirstAfter(key, min) => {
+            let least = ZRange { kind: ZRangeKind::Exclusive, range: ZRangeBound::Score(min) };
+            let most = ZRange { kind: ZRangeKind::Inclusive, range: ZRangeBound::InfiniteScore };
+            pipeline.zrange(key, least, most, Some(ZSort::ByScore), false, Some((0, 1)), true).await
         }
         Read::Get(key) => pipeline.get(key).await,
         Read::GetStart(key, max) => pipeline.getrange(key, 0, max.saturating_sub(1) as usize).await,

@@ -7,7 +7,9 @@
 
 use super::due_set::{DueSet, DueSetSeen};
 use super::{Observation, Options};
+use crate::curve::Age;
 use crate::reads::{Ask, Read, ReadError, Replies};
+use crate::times;
 use bytes::Bytes;
 
 /// The keys that are configured.
@@ -101,8 +103,9 @@ impl Companions {
 }
 
 impl CompanionsSeen {
-    /// Adds what was seen to an observation that has its length.
-    pub fn add_to(self, observation: &mut Observation) {
+    /// Adds what was seen to an observation that has its length, at `now` in seconds since 1970. Jobs that are due wait
+    /// too: the age is that of the oldest of all.
+    pub fn add_to(self, observation: &mut Observation, now: f64) {
         observation.in_flight = observation.in_flight.or(self.in_flight);
         observation.dead = self.dead;
         if let Some(set) = self.delayed {
@@ -113,6 +116,14 @@ impl CompanionsSeen {
             (None, None) => None,
             (delayed, retrying) => Some(delayed.map_or(0, |set| set.due) + retrying.map_or(0, |set| set.due)),
         };
+        let overdue = [self.delayed, self.retrying].into_iter().flatten().filter(|set| set.due > 0).map(|set| {
+            let seconds = set.first.and_then(|first| times::age(first, now));
+            seconds.map_or(Age::Unknown, |seconds| Age::Known { seconds, error: 0.0 })
+        });
+        if let Some(overdue) = overdue.reduce(Age::older) {
+            let empty = observation.length == Some(0);
+            observation.age = if empty { overdue } else { observation.age.older(overdue) };
+        }
         if let Some(processed) = self.processed {
             observation.counts.processed = Some(processed).into();
             // What came is what is done, in flight or still there.

@@ -57,7 +57,7 @@ impl Beside for Dramatiq {
         vec![Read::HashLength(messages), Read::HashLength(delayed), Read::SetSize(self.dead.clone())]
     }
 
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
+    fn seen(&mut self, replies: &mut Replies, _now: f64) -> Result<Observation, ReadError> {
         let messages = replies.count()?;
         let delayed = replies.count()?;
         let dead = replies.count()?;

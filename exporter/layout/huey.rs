@@ -6,11 +6,11 @@
 //! scheduled job goes through there first, and to `huey.schedule.NAME` when a worker has looked at it: until then it counts
 //! as waiting. Jobs in flight are nowhere. Jobs done are seen from outside, as they are taken from the list.
 //!
-//! Cost of a look: see [`crate::fifo`], and ZCARD and ZCOUNT; with priorities five commands.
+//! Cost of a look: see [`crate::fifo`], and ZCARD, ZCOUNT and ZRANGE of one; with priorities six commands.
 
 use super::detect::Detect;
 use super::list_queue::{Beside, Line, ListQueue, Stored};
-use super::timed::Timed;
+use super::timed::{Timed, TimedSeen};
 use super::{Layout, Name, Observation, Options, join};
 use crate::curve::Age;
 use crate::fifo::Look;
@@ -22,7 +22,7 @@ struct Schedule(Timed);
 
 pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let key = name.queue;
-    let schedule = || Schedule(Timed::seconds(join(&[b"huey.schedule.", &key])));
+    let schedule = || Schedule(Timed::seconds(join(&[b"huey.schedule.", &key])).with_first());
     let jobs = join(&[b"huey.redis.", &key]);
     let list = ListQueue::boxed(vec![Line::new(jobs.clone(), true, Stored::Nowhere)], schedule());
     let priorities = Box::new(Priorities { key: jobs.clone(), schedule: schedule(), first: None, seen: None });
@@ -31,12 +31,12 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
 
 impl Beside for Schedule {
     fn reads(&self, now: f64) -> Vec<Read> {
-        self.0.reads(now).to_vec()
+        self.0.reads(now)
     }
 
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
-        let (due, delayed) = Timed::seen(replies)?;
-        Ok(Observation { due: Some(due), delayed: Some(delayed), ..Observation::default() })
+    fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
+        let TimedSeen { due, later, overdue } = self.0.seen(replies, now)?;
+        Ok(Observation { due: Some(due), delayed: Some(later), age: overdue, ..Observation::default() })
     }
 }
 
@@ -75,7 +75,7 @@ impl Layout for Priorities {
                 let first = replies.array()?;
                 let (came, score) = first_job(&first);
                 self.first = score;
-                (length, came, self.schedule.seen(replies)?)
+                (length, came, self.schedule.seen(replies, look.unix)?)
             }
         };
         let alike = asked.map(|_| replies.count()).transpose()?;
@@ -88,6 +88,11 @@ impl Layout for Priorities {
             Some(seconds) if alike >= length => Age::Known { seconds, error: 0.0 },
             Some(seconds) => Age::AtLeast(seconds),
             None => Age::Unknown,
+        };
+        let age = match around.due {
+            Some(1..) if length == 0 => around.age,
+            Some(1..) => age.older(around.age),
+            _ => age,
         };
         Ok(Some(Observation { length: Some(length), age, ..around }))
     }

@@ -11,7 +11,7 @@
 //! back. Retries wait among the delayed; failed jobs are in the SQL database. Jobs done are seen from outside, as they are
 //! taken from the list. In a Cluster the queue is named `{QUEUE}`, braces included.
 //!
-//! Cost of a look: 7 commands, one LRANGE of the oldest job among them.
+//! Cost of a look: 8 commands, LRANGE of the oldest job and ZRANGE of the first delayed one among them.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
@@ -29,7 +29,8 @@ struct Laravel {
 pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let Name { prefix, queue } = name;
     let of = |name: &str| join(&[&prefix, b"queues:", &queue, name.as_bytes()]);
-    let beside = Laravel { delayed: Timed::seconds(of(":delayed")), reserved: Timed::seconds(of(":reserved")) };
+    let beside =
+        Laravel { delayed: Timed::seconds(of(":delayed")).with_first(), reserved: Timed::seconds(of(":reserved")) };
     ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came))], beside)
 }
 
@@ -49,14 +50,15 @@ impl Beside for Laravel {
         reads
     }
 
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
-        let (due, delayed) = Timed::seen(replies)?;
-        let (expired, reserved) = Timed::seen(replies)?;
+    fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
+        let delayed = self.delayed.seen(replies, now)?;
+        let reserved = self.reserved.seen(replies, now)?;
         Ok(Observation {
-            in_flight: Some(reserved),
-            abandoned: Some(expired),
-            due: Some(due),
-            delayed: Some(delayed),
+            in_flight: Some(reserved.later),
+            abandoned: Some(reserved.due),
+            due: Some(delayed.due),
+            delayed: Some(delayed.later),
+            age: delayed.overdue,
             ..Observation::default()
         })
     }

@@ -144,7 +144,7 @@ impl List {
             counts,
             ..Observation::default()
         };
-        beside.add_to(&mut observation);
+        beside.add_to(&mut observation, look.unix);
         observation
     }
 }

@@ -20,12 +20,17 @@ pub(super) trait Beside: Send {
     /// What a look wants to know at `now`, in seconds since 1970.
     fn reads(&self, now: f64) -> Vec<Read>;
 
-    /// Takes the replies to [`Beside::reads`], in their order. A `length` that it gives is added to that of the lists;
-    /// counts that it gives win over those seen from outside.
+    /// Takes the replies to [`Beside::reads`], in their order; `now` is when they came. A `length` that it gives is added to that of the lists;
+    /// counts that it gives win over those seen from outside; its age is that of jobs that wait or are due beside the lists.
     ///
     /// # Errors
     /// Where one of the keys can't be read.
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError>;
+    fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError>;
+
+    /// Whether what it saw says that it must ask anew, in another round of the same look.
+    fn again(&self) -> bool {
+        false
+    }
 
     /// The key of the first list, where that can change.
     fn list(&self) -> Option<&Bytes> {
@@ -50,7 +55,7 @@ impl Beside for Nothing {
         Vec::new()
     }
 
-    fn seen(&mut self, _replies: &mut Replies) -> Result<Observation, ReadError> {
+    fn seen(&mut self, _replies: &mut Replies, _now: f64) -> Result<Observation, ReadError> {
         Ok(Observation::default())
     }
 }
@@ -231,7 +236,7 @@ impl<B: Beside + 'static> ListQueue<B> {
     fn take(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
         let mut atomic = replies.split(self.asked.0);
         if self.asked.1 {
-            self.around = Some(self.beside.seen(replies)?);
+            self.around = Some(self.beside.seen(replies, look.unix)?).filter(|_| !self.beside.again());
         }
         if let (Some(key), Some(line)) = (self.beside.list(), self.lines.first_mut())
             && line.key != *key
@@ -276,7 +281,11 @@ fn join(lines: &[Seen], around: Observation) -> Observation {
         failed: around.counts.failed,
         gap: around.counts.gap || steps().any(|step| !step.exact),
     };
-    let age = if around.length.is_some_and(|more| more > 0) { age.older(around.age) } else { age };
+    let age = match (length > 0, around.length.unwrap_or(0) + around.due.unwrap_or(0) > 0) {
+        (_, false) => age,
+        (true, true) => age.older(around.age),
+        (false, true) => around.age,
+    };
     Observation { length: Some(length + around.length.unwrap_or(0)), age, counts, ..around }
 }
 

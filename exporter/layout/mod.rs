@@ -3,6 +3,7 @@
 //! A layout says what to read ([`Layout::ask`]) and what the replies mean ([`Layout::answer`]). It does no input or
 //! output and knows no clock but the one it is handed, so it is tested without a server.
 
+mod apalis;
 mod arq;
 mod asynq;
 mod bull;
@@ -92,6 +93,7 @@ pub const TABLE: &[Entry] = &[
     Entry::new("list", list::build),
     Entry::new("stream", stream::build),
     Entry::new("zset", zset::build),
+    Entry::new("apalis", apalis::build).found_by(Register::keys("", ":workers", "zset")),
     Entry::new("arq", arq::build),
     Entry::new("asynq", asynq::build).found_by(Register::members("asynq:queues", "")),
     Entry::new("bull", bull::build).prefixed("bull").found_by(Register::keys(":", ":id", "string")),

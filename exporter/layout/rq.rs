@@ -5,7 +5,7 @@
 //! `rq:wip:QUEUE` with a score that has passed: they are abandoned. Retries wait among the delayed. Jobs done are seen
 //! from outside, as they are taken from the list; the counters of RQ vanish with their worker.
 //!
-//! Cost of a look: 12 commands, and one HGET in a second round when the next job is another one.
+//! Cost of a look: 13 commands, and one HGET in a second round when the next job is another one.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
@@ -33,7 +33,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let beside = Rq {
         intermediate: join(&[b"rq:queue:", &key, b":intermediate"]),
         working: Timed::seconds(of("rq:wip:")),
-        scheduled: Timed::seconds(of("rq:scheduled:")),
+        scheduled: Timed::seconds(of("rq:scheduled:")).with_first(),
         failed: of("rq:failed:"),
     };
     ListQueue::boxed(vec![Line::new(of("rq:queue:"), false, stored)], beside)
@@ -56,17 +56,18 @@ impl Beside for Rq {
         reads
     }
 
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
+    fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
         let between = replies.count()?;
         let dead = replies.count()?;
         let paused = replies.yes()?;
-        let (abandoned, alive) = Timed::seen(replies)?;
-        let (due, delayed) = Timed::seen(replies)?;
+        let working = self.working.seen(replies, now)?;
+        let scheduled = self.scheduled.seen(replies, now)?;
         Ok(Observation {
-            in_flight: Some(alive + between),
-            abandoned: Some(abandoned),
-            due: Some(due),
-            delayed: Some(delayed),
+            in_flight: Some(working.later + between),
+            abandoned: Some(working.due),
+            due: Some(scheduled.due),
+            delayed: Some(scheduled.later),
+            age: scheduled.overdue,
             dead: Some(dead),
             paused: Some(paused),
             ..Observation::default()

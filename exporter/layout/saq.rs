@@ -5,13 +5,15 @@
 //! was submitted and for when it was scheduled; the later of the two is when it could first run. Jobs done are seen from
 //! outside, as they are taken from the list; the counters of SAQ start again with each worker.
 //!
-//! Cost of a look: 8 commands, and one GETRANGE of the next job in a second round when it is another one; documents over
+//! Cost of a look: 9 commands, and one GETRANGE of the next job in a second round when it is another one; documents over
 //! 64 KiB are not read whole, and the age is then seen from outside.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::{Layout, Name, Observation, Options, join};
+use crate::curve::Age;
 use crate::payload::LIMIT;
 use crate::reads::{Read, ReadError, Replies, Reply};
+use crate::times;
 use bytes::Bytes;
 
 struct Saq {
@@ -50,21 +52,24 @@ impl Beside for Saq {
             Read::ListLength(self.active.clone()),
             Read::SetCountAfter(self.incomplete.clone(), 0.0),
             Read::SetCountBetween(self.incomplete.clone(), 0.0, now),
+            Read::SetFirstAfter(self.incomplete.clone(), 0.0),
             // A worker's score is when its word runs out, in milliseconds.
             Read::SetCountAfter(self.workers.clone(), now * 1e3),
         ]
     }
 
-    fn seen(&mut self, replies: &mut Replies) -> Result<Observation, ReadError> {
+    fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
         let in_flight = replies.count()?;
         let timed = replies.count()?;
         let due = replies.count()?;
+        let overdue = replies.first_score()?.and_then(|due| times::age(due, now));
         let consumers = replies.count()?;
         Ok(Observation {
             in_flight: Some(in_flight),
             due: Some(due.min(timed)),
             delayed: Some(timed.saturating_sub(due)),
             consumers: Some(consumers),
+            age: overdue.map_or(Age::Unknown, |seconds| Age::Known { seconds, error: 0.0 }),
             ..Observation::default()
         })
     }

@@ -47,6 +47,11 @@ pub(super) fn build(prefix: &Bytes) -> Box<dyn Overview> {
 }
 
 impl Processes {
+    /// `schedule` and `retry`.
+    fn timed(&self) -> [Timed; 2] {
+        ["schedule", "retry"].map(|name| Timed::seconds(self.key(name)))
+    }
+
     fn key(&self, name: &str) -> Bytes {
         join(&[&self.prefix, name.as_bytes()])
     }
@@ -56,8 +61,7 @@ impl Overview for Processes {
     fn ask(&mut self, ask: &mut Ask, now: f64) {
         if self.globals.is_none() {
             ask.plain.extend(self.crew.register());
-            ask.plain.extend(Timed::seconds(self.key("schedule")).reads(now));
-            ask.plain.extend(Timed::seconds(self.key("retry")).reads(now));
+            ask.plain.extend(self.timed().iter().flat_map(|set| set.reads(now)));
             ask.plain.push(Read::SetSize(self.key("dead")));
             ask.plain.push(Read::Get(self.key("stat:processed")));
             ask.plain.push(Read::Get(self.key("stat:failed")));
@@ -71,15 +75,15 @@ impl Overview for Processes {
         }
     }
 
-    fn answer(&mut self, replies: &mut Replies, _look: Look) -> Result<Option<Globals>, ReadError> {
+    fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Globals>, ReadError> {
         let Some(mut globals) = self.globals.take() else {
             self.crew.registered(replies)?;
-            let (due, delayed) = Timed::seen(replies)?;
-            let (retry_due, retrying) = Timed::seen(replies)?;
+            let [schedule, retry] = self.timed().map(|set| set.seen(replies, look.unix));
+            let (schedule, retry) = (schedule?, retry?);
             self.globals = Some(Globals {
-                due: Some(due + retry_due),
-                delayed: Some(delayed),
-                retrying: Some(retrying),
+                due: Some(schedule.due + retry.due),
+                delayed: Some(schedule.later),
+                retrying: Some(retry.later),
                 dead: Some(replies.count()?),
                 processed: Some(replies.counter()?.unwrap_or(0)),
                 failed: Some(replies.counter()?.unwrap_or(0)),

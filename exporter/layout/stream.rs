@@ -178,7 +178,7 @@ impl Stream {
             let counts = Counts { arrivals: Count::Total(0), processed: Count::Total(0), ..Counts::default() };
             let empty =
                 Observation { length: Some(0), in_flight: Some(0), age: Age::EMPTY, counts, ..Observation::default() };
-            return Ok(self.beside.take().map(|beside| with(empty, beside)));
+            return Ok(self.beside.take().map(|beside| with(empty, beside, look)));
         };
         let mut group = self.choose(groups)?;
         self.correct(&mut group, size);
@@ -192,7 +192,7 @@ impl Stream {
         match (self.first_undelivered(&group, size), first_pending, self.beside.take()) {
             (Some(first), Some(first_pending), Some(beside)) => {
                 let length = waiting(&group, size, first.as_ref().map(|_| 1));
-                Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside)))
+                Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside, look)))
             }
             (_, first_pending, beside) => {
                 self.beside = beside;
@@ -252,7 +252,7 @@ impl Stream {
             group.lag = group.redis_lag.and(counted);
         }
         let length = waiting(&group, size, Some(seen));
-        Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside)))
+        Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside, look)))
     }
 
     fn choose(&self, groups: Vec<Group>) -> Result<Group, ReadError> {
@@ -324,8 +324,8 @@ impl Stream {
     }
 }
 
-fn with(mut observation: Observation, beside: CompanionsSeen) -> Observation {
-    beside.add_to(&mut observation);
+fn with(mut observation: Observation, beside: CompanionsSeen, look: Look) -> Observation {
+    beside.add_to(&mut observation, look.unix);
     observation
 }
 

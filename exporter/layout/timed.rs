@@ -1,8 +1,10 @@
 //! A library's sorted set whose scores are due times in a unit that is known.
 //!
-//! Cost of a look: ZCARD and ZCOUNT.
+//! Cost of a look: ZCARD and ZCOUNT, and where it is asked for ZRANGE of the first, its member included.
 
+use crate::curve::Age;
 use crate::reads::{Read, ReadError, Replies};
+use crate::times;
 use bytes::Bytes;
 
 /// One such set.
@@ -13,32 +15,68 @@ pub(super) struct Timed {
     per_second: f64,
     /// What is added to the score of now, so that all jobs due at this very moment are under it.
     slack: f64,
+    /// Whether the first is read too.
+    first: bool,
+}
+
+/// What a look says of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct TimedSeen {
+    /// Jobs whose time has come.
+    pub due: u64,
+    /// Jobs whose time has not come.
+    pub later: u64,
+    /// For how long the first of those that are due has been so.
+    pub overdue: Age,
+}
+
+impl TimedSeen {
+    /// For how long the first of all that are due has been so.
+    pub fn overdue(sets: &[Self]) -> Age {
+        let due = sets.iter().filter(|set| set.due > 0).map(|set| set.overdue);
+        due.reduce(Age::older).unwrap_or(Age::Unknown)
+    }
 }
 
 impl Timed {
     /// A set with scores in seconds.
     pub fn seconds(key: Bytes) -> Self {
-        Self { key, per_second: 1.0, slack: 0.0 }
+        Self { key, per_second: 1.0, slack: 0.0, first: false }
     }
 
     /// A set with scores of `per_second` a second, with a number of up to `slack` added to tell jobs of one moment apart.
     pub fn scaled(key: Bytes, per_second: f64, slack: f64) -> Self {
-        Self { key, per_second, slack }
+        Self { key, per_second, slack, first: false }
     }
 
-    /// The two reads.
-    pub fn reads(&self, now: f64) -> [Read; 2] {
+    /// The same, with how long the first has been due.
+    #[must_use]
+    pub fn with_first(self) -> Self {
+        Self { first: true, ..self }
+    }
+
+    /// What a look wants to know.
+    pub fn reads(&self, now: f64) -> Vec<Read> {
         let due = now * self.per_second + self.slack;
-        [Read::SetSize(self.key.clone()), Read::SetCountTo(self.key.clone(), due)]
+        let mut reads = vec![Read::SetSize(self.key.clone()), Read::SetCountTo(self.key.clone(), due)];
+        if self.first {
+            reads.push(Read::SetFirst(self.key.clone()));
+        }
+        reads
     }
 
-    /// Jobs that are due, and jobs that are not.
+    /// Takes the replies; `now` in seconds since 1970.
     ///
     /// # Errors
     /// Where the set can't be read.
-    pub fn seen(replies: &mut Replies) -> Result<(u64, u64), ReadError> {
+    pub fn seen(&self, replies: &mut Replies, now: f64) -> Result<TimedSeen, ReadError> {
         let (size, due) = (replies.count()?, replies.count()?);
+        let first = if self.first { replies.first_score()? } else { None };
+        let overdue = match first.and_then(|score| times::age(score / self.per_second, now)) {
+            Some(seconds) if due > 0 => Age::Known { seconds, error: 0.0 },
+            _ => Age::Unknown,
+        };
         // The two are read one after the other: jobs may have left in between.
-        Ok((due.min(size), size.saturating_sub(due)))
+        Ok(TimedSeen { due: due.min(size), later: size.saturating_sub(due), overdue })
     }
 }

@@ -84,7 +84,7 @@ impl Layout for SortedSet {
         };
         match (seen, beside) {
             (Some(mut observation), Some(beside)) => {
-                beside.add_to(&mut observation);
+                beside.add_to(&mut observation, look.unix);
                 Ok(Some(observation))
             }
             (seen, beside) => {
