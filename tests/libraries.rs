@@ -152,3 +152,89 @@ fn celery_does_not_lose_sight_of_what_its_workers_hold() {
     assert_eq!((seen[0].2.length, seen[0].2.in_flight), (Some(0), Some(11)));
     assert_eq!(globals.unwrap().in_flight, Some(11));
 }
+
+/// Every fixture whose truth names the queues by their specifications: what a look sees of each is what its producer and
+/// its workers know.
+#[test]
+fn every_recorded_state_reads_as_it_is() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = files.filter_map(|file| file.strip_suffix(".truth.json").map(String::from));
+    let mut states = 0;
+    for name in names {
+        let truth = truth(&name);
+        let Some(queues) = truth["queues"].as_object().filter(|_| truth["readable"].is_null()) else { continue };
+        let redis = Redis::start();
+        load_fixture(&redis, &format!("{name}.jsonl"));
+        let now_ms = truth["now_ms"].as_f64().unwrap();
+        let specs: Vec<&str> = queues.keys().map(String::as_str).collect();
+        let (outcomes, globals) = read(&redis, &specs.join(","), now_ms);
+        for ((spec, truth), outcome) in queues.iter().zip(outcomes) {
+            let seen = outcome.unwrap_or_else(|error| panic!("{name}: {spec}: {error}"));
+            assert_true(&format!("{name}: {spec}"), truth, &seen, now_ms);
+        }
+        if let Some(wide) = truth["library_wide"].as_object() {
+            let globals = globals.expect("numbers of the whole library");
+            for (field, value) in wide {
+                let seen = match field.as_str() {
+                    "in_flight" => globals.in_flight,
+                    "due" => globals.due,
+                    "delayed" => globals.delayed,
+                    "retrying" => globals.retrying,
+                    "dead" => globals.dead,
+                    "processed" => globals.processed,
+                    "failed" => globals.failed,
+                    other => panic!("{name}: no number {other}"),
+                };
+                assert_eq!(seen, value.as_u64(), "{name}: {field} of all queues together");
+            }
+        }
+        states += 1;
+    }
+    assert!(states > 20, "only {states} states");
+}
+
+fn assert_true(what: &str, truth: &Value, seen: &Observation, now_ms: f64) {
+    let total = |count: Count| match count {
+        Count::Total(total) => Some(total),
+        _ => None,
+    };
+    let within = truth["within_ms"].as_f64().unwrap_or(0.0) / 1e3;
+    for (field, value) in truth.as_object().unwrap() {
+        let number = match field.as_str() {
+            "length" => seen.length,
+            "in_flight" => seen.in_flight,
+            "abandoned" => seen.abandoned,
+            "due" => seen.due,
+            "delayed" => seen.delayed,
+            "retrying" => seen.retrying,
+            "dead" => seen.dead,
+            "paused" => seen.paused.map(u64::from),
+            "consumers" => seen.consumers,
+            "slots" => seen.slots,
+            "processed" => total(seen.counts.processed),
+            "failed" => total(seen.counts.failed),
+            "oldest_ms" | "at_least_ms" => {
+                let age = value.as_f64().map(|oldest| (now_ms - oldest) / 1e3);
+                match (field.as_str(), age, seen.age) {
+                    ("oldest_ms", Some(age), Age::Known { seconds, error }) => {
+                        assert!((seconds - age).abs() <= within + error + 0.001, "{what}: age {seconds}, truly {age}");
+                    }
+                    ("at_least_ms", Some(age), Age::AtLeast(seconds)) => {
+                        assert!(
+                            seconds <= age + 0.001 && seconds > age - within,
+                            "{what}: at least {seconds}, truly {age}"
+                        );
+                    }
+                    // It can't be known at the first look.
+                    ("oldest_ms", None, Age::AtLeast(_)) => {}
+                    (_, age, seen) => panic!("{what}: age {seen:?}, truly {age:?}"),
+                }
+                continue;
+            }
+            "within_ms" | "newest_in_front" => continue,
+            other => panic!("{what}: no field {other}"),
+        };
+        assert_eq!(number, value.as_u64(), "{what}: {field}");
+    }
+}
