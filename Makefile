@@ -45,7 +45,8 @@ golden: ## writes the golden files anew
 	@tests/setup.sh redis-server prometheus gcc
 	UPDATE_GOLDEN=1 cargo test --locked golden
 
-fuzz: fuzz-tools ## each fuzz target for FUZZ_SECONDS (30); needs a nightly Rust
+fuzz: fuzz-tools ## from the recorded payloads on, each fuzz target for FUZZ_SECONDS (30); needs a nightly Rust
+	@python3 tests/fuzz/seeds.py tests/fixtures tests/fuzz/corpus/library_payloads
 	@export PATH="$(abspath $(TOOLS))/bin:$$PATH" && targets=$$(cargo +nightly fuzz list --fuzz-dir tests/fuzz) && \
 	for target in $$targets; do \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \

@@ -238,3 +238,80 @@ fn assert_true(what: &str, truth: &Value, seen: &Observation, now_ms: f64) {
         assert_eq!(number, value.as_u64(), "{what}: {field}");
     }
 }
+
+/// Looks again and again at one queue, with the same memory.
+struct Watch {
+    redis: Redis,
+    reader: Reader,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Watch {
+    fn start(queue: &str, now_ms: f64) -> Self {
+        let redis = Redis::start();
+        let variables = [("REDIS_URL", redis.url()), ("QUEUES", queue.to_string())];
+        let config = Config::from_env(variables.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
+        let reader = Reader::new(config.redis, config.queues, &[], config.discovery_ttl);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { redis, reader: reader.with_clock(move || now_ms / 1e3), runtime }
+    }
+
+    fn look(&mut self) -> Observation {
+        self.runtime.block_on(self.reader.read()).pop().unwrap().unwrap()
+    }
+}
+
+#[test]
+fn a_job_put_in_at_the_front_hides_older_ones_and_the_age_says_so() {
+    let mut watch = Watch::start("rq:q", 1_795_600_000_000.0);
+    for (job, at) in [("a", "09:46:00"), ("b", "09:46:10"), ("urgent", "09:46:30")] {
+        watch.redis.say(&format!("HSET rq:job:{job} enqueued_at 2026-11-25T{at}.000000Z"));
+    }
+    watch.redis.say("RPUSH rq:queue:q a b");
+    assert_eq!(watch.look().age, Age::Known { seconds: 40.0, error: 0.0 });
+    watch.redis.say("LPUSH rq:queue:q urgent");
+    assert_eq!(watch.look().age, Age::AtLeast(10.0));
+    watch.redis.say("LPOP rq:queue:q");
+    assert_eq!(watch.look().age, Age::Known { seconds: 40.0, error: 0.0 });
+    watch.redis.say("LPOP rq:queue:q");
+    assert_eq!(watch.look().age, Age::Known { seconds: 30.0, error: 0.0 });
+    // The hash of the next is gone: its age is what was seen from outside.
+    watch.redis.say("RPUSH rq:queue:q ghost");
+    watch.redis.say("LPOP rq:queue:q");
+    assert!(matches!(watch.look().age, Age::Known { error, .. } if error > 0.0));
+}
+
+#[test]
+fn the_mark_that_old_bullmq_leaves_among_its_jobs_is_no_job() {
+    let mut watch = Watch::start("bullmq:q", 1_795_600_000_000.0);
+    watch.redis.say("HSET bull:q:meta version bullmq:4.12.0");
+    watch.redis.say("HSET bull:q:7 timestamp 1795599990000 opts {}");
+    watch.redis.say("ZADD bull:q:delayed 7354777600000000000 9");
+    watch.redis.say("LPUSH bull:q:wait 0:1795603600000");
+    let seen = watch.look();
+    assert_eq!((seen.length, seen.delayed, seen.age), (Some(0), Some(1), Age::EMPTY));
+    watch.redis.say("LPUSH bull:q:wait 7");
+    let seen = watch.look();
+    assert_eq!((seen.length, seen.age), (Some(1), Age::Known { seconds: 10.0, error: 0.0 }));
+    // The mark comes and goes like a job: what is counted there is not to be had.
+    assert_eq!((seen.counts.arrivals, seen.counts.processed), (Count::Unknown, Count::Unknown));
+}
+
+#[test]
+fn pausing_a_queue_moves_its_jobs_and_counts_none_as_done() {
+    let mut watch = Watch::start("bullmq:q", 1_795_600_000_000.0);
+    watch.redis.say("HSET bull:q:meta version bullmq:5.81.5");
+    for job in 1..6 {
+        watch.redis.say(&format!("HSET bull:q:{job} timestamp 179559999000{job} opts {{}}"));
+        watch.redis.say(&format!("LPUSH bull:q:wait {job}"));
+    }
+    watch.look();
+    for (paused, from, to) in [(true, "wait", "paused"), (false, "paused", "wait")] {
+        watch.redis.say(&format!("RENAME bull:q:{from} bull:q:{to}"));
+        watch.redis.say(if paused { "HSET bull:q:meta paused 1" } else { "HDEL bull:q:meta paused" });
+        let seen = watch.look();
+        assert_eq!((seen.length, seen.paused), (Some(5), Some(paused)));
+        assert_eq!((seen.counts.arrivals, seen.counts.processed), (Count::Step(0), Count::Step(0)));
+        assert!(!seen.counts.gap);
+    }
+}

@@ -41,7 +41,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
 }
 
 /// The first 48 bits, in Crockford's base 32.
-fn ulid_time(id: &[u8]) -> Option<f64> {
+pub(super) fn ulid_time(id: &[u8]) -> Option<f64> {
     const DIGITS: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     if id.len() != 26 {
         return None;

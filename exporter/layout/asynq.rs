@@ -48,7 +48,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     ListQueue::boxed(vec![Line::new(of("pending"), true, stored)], beside)
 }
 
-fn pending_since(reply: &Reply) -> Option<f64> {
+pub(super) fn pending_since(reply: &Reply) -> Option<f64> {
     let Reply::Bytes(text) = reply else { return None };
     times::seconds(std::str::from_utf8(text).ok()?.parse().ok()?, Some(Unit::Nanos))
 }

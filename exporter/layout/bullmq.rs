@@ -9,7 +9,8 @@
 //! moment when it could first run. With more than one prioritized job the oldest can't be told, for they are sorted by
 //! priority: the age is then at least that of the next one. Jobs done are counted by the library where its workers have
 //! `metrics` on, else they are seen from outside as they are taken from `wait`; every poll that saw prioritized jobs is
-//! a gap then.
+//! a gap then. BullMQ 3 and 4 wake their workers by an id `0:TIME` in `wait`, which is no job: it is left out of the
+//! length, and while there are delayed or prioritized jobs what comes and goes is not counted there.
 //!
 //! Cost of a look: 14 commands, and two HMGET in a second round when the next job is another one.
 
@@ -17,7 +18,7 @@ use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
 use super::{Layout, Name, Observation, Options, join};
 use crate::curve::Age;
-use crate::flow::Counts;
+use crate::flow::{Count, Counts};
 use crate::reads::{Read, ReadError, Replies, Reply};
 use crate::times::Unit;
 use bytes::Bytes;
@@ -34,6 +35,9 @@ struct BullMq {
     failed_metrics: Bytes,
     is_paused: bool,
     had_prioritized: bool,
+    /// Whether it is BullMQ 3 or 4, and there were jobs for which those leave marks, at this look and at the last.
+    marks: [bool; 2],
+    has_metrics: bool,
 }
 
 pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
@@ -58,8 +62,10 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
         failed_metrics: of("metrics:failed"),
         is_paused: false,
         had_prioritized: false,
+        marks: [false; 2],
+        has_metrics: false,
     };
-    ListQueue::boxed(vec![Line::new(of("wait"), true, stored)], beside)
+    ListQueue::boxed(vec![Line::new(of("wait"), true, stored).with_marks(|id| id.starts_with(b"0:"))], beside)
 }
 
 /// When the job could first run: when it was added, and its delay. `opts` may be long, or its delay no number.
@@ -84,12 +90,21 @@ pub(super) fn metric(reply: Option<Bytes>) -> Option<u64> {
     std::str::from_utf8(&reply?).ok()?.parse().ok()
 }
 
+/// Whether a version such as `bullmq:4.18.3` is one before 5; those before 4.13 say none.
+fn is_old(version: Option<&Reply>) -> bool {
+    let Some(Reply::Bytes(version)) = version else { return true };
+    let major = std::str::from_utf8(version)
+        .ok()
+        .and_then(|text| text.strip_prefix("bullmq:")?.split('.').next()?.parse().ok());
+    major.is_some_and(|major: u32| major < 5)
+}
+
 impl Beside for BullMq {
     fn reads(&self, now: f64) -> Vec<Read> {
         let count = || Bytes::from_static(b"count");
         // The list that the jobs are not in holds a marker of old versions at most.
         let mut reads = vec![
-            Read::HashHas(self.meta.clone(), "paused"),
+            Read::HashGets(self.meta.clone(), &["paused", "version"]),
             Read::SetSize(self.prioritized.clone()),
             Read::ListLength(self.active.clone()),
             Read::SetSize(self.failed.clone()),
@@ -101,7 +116,8 @@ impl Beside for BullMq {
     }
 
     fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
-        self.is_paused = replies.yes()?;
+        let meta = replies.array()?;
+        self.is_paused = matches!(meta.first(), Some(Reply::Bytes(_)));
         let prioritized = replies.count()?;
         let in_flight = replies.count()?;
         let dead = replies.count()?;
@@ -109,6 +125,9 @@ impl Beside for BullMq {
         let failed = metric(replies.bytes()?);
         let delayed = self.delayed.seen(replies, now)?;
         let age = if prioritized > 0 { Age::Unknown.older(delayed.overdue) } else { delayed.overdue };
+        self.has_metrics = completed.is_some();
+        let [before, _] = self.marks;
+        self.marks = [is_old(meta.get(1)) && prioritized + delayed.due + delayed.later > 0, before];
         let gap = prioritized > 0 || self.had_prioritized;
         self.had_prioritized = prioritized > 0;
         let processed = completed.map(|completed| completed + failed.unwrap_or(0));
@@ -123,6 +142,15 @@ impl Beside for BullMq {
             counts: Counts { processed: processed.into(), failed: failed.into(), gap, ..Counts::default() },
             ..Observation::default()
         })
+    }
+
+    fn finish(&self, observation: &mut Observation) {
+        if self.marks.contains(&true) {
+            observation.counts.arrivals = Count::Unknown;
+            if !self.has_metrics {
+                observation.counts.processed = Count::Unknown;
+            }
+        }
     }
 
     fn list(&self) -> Option<&Bytes> {

@@ -40,7 +40,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
 }
 
 /// When the job could first run: its `eta` where it was delayed, else when it was submitted; both in milliseconds.
-fn came(reply: &Reply) -> Option<f64> {
+pub(super) fn came(reply: &Reply) -> Option<f64> {
     let Reply::Bytes(message) = reply else { return None };
     if message.len() > LIMIT {
         return None;

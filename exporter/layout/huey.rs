@@ -106,7 +106,7 @@ fn first_job(reply: &[Reply]) -> (Option<f64>, Option<f64>) {
 }
 
 /// The first eight bytes are microseconds, highest byte first.
-fn came(member: &[u8]) -> Option<f64> {
+pub(super) fn came(member: &[u8]) -> Option<f64> {
     let micros = u64::from_be_bytes(*member.first_chunk()?);
     times::seconds(micros as f64, Some(Unit::Micros))
 }

@@ -34,7 +34,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came))], beside)
 }
 
-fn came(payload: &[u8]) -> Option<f64> {
+pub(super) fn came(payload: &[u8]) -> Option<f64> {
     if payload.len() > LIMIT {
         return None;
     }

@@ -88,6 +88,10 @@ pub(super) struct Line {
     stored: Stored,
     /// Jobs between the end that is taken from and the one whose time is read.
     skip: u64,
+    /// Whether an element is no job, but a mark that the library left at the end that is taken from.
+    is_mark: fn(&[u8]) -> bool,
+    /// Such marks, 0 or 1, of the look that is under way.
+    marks: u64,
     /// Of the look that is under way.
     seen: Option<Seen>,
     head: Head,
@@ -114,7 +118,24 @@ impl Line {
     /// A list to which jobs come by LPUSH (`newest_first`) or RPUSH.
     pub fn new(key: Bytes, newest_first: bool, stored: Stored) -> Self {
         let fifo = Fifo::new(key.clone(), newest_first);
-        Self { key, newest_first, fifo, stored, skip: 0, seen: None, head: Head::Unread, known: None, oldest: None }
+        Self {
+            key,
+            newest_first,
+            fifo,
+            stored,
+            skip: 0,
+            is_mark: |_| false,
+            marks: 0,
+            seen: None,
+            head: Head::Unread,
+            known: None,
+            oldest: None,
+        }
+    }
+
+    /// The same where the library may leave a mark among its jobs.
+    pub fn with_marks(self, is_mark: fn(&[u8]) -> bool) -> Self {
+        Self { is_mark, ..self }
     }
 
     /// Goes on under another key, with the same jobs.
@@ -125,7 +146,7 @@ impl Line {
     }
 
     fn start(&mut self) {
-        (self.seen, self.head) = (None, Head::Unread);
+        (self.seen, self.head, self.marks) = (None, Head::Unread, 0);
     }
 
     fn ask_atomic(&mut self, ask: &mut Ask) {
@@ -133,7 +154,7 @@ impl Line {
             self.fifo.ask(ask);
         }
         if matches!((&self.head, &self.stored), (Head::Unread, Stored::Element(_) | Stored::Elsewhere { .. })) {
-            let skip = i64::try_from(self.skip).unwrap_or(i64::MAX);
+            let skip = i64::try_from(self.skip + self.marks).unwrap_or(i64::MAX - 1);
             let index = if self.newest_first { -1 - skip } else { skip };
             ask.atomic.push(Read::ListRange(self.key.clone(), index, index));
         }
@@ -159,6 +180,10 @@ impl Line {
             Stored::Element(time) => Head::Done(first(replies)?.and_then(|element| time(&element))),
             Stored::Elsewhere { size, .. } => match first(replies)? {
                 None => Head::Done(None),
+                Some(id) if self.marks == 0 && (self.is_mark)(&id) => {
+                    self.marks = 1;
+                    Head::Unread
+                }
                 Some(id) => match &self.known {
                     Some((known, time)) if *known == id => Head::Done(*time),
                     // Copied, for the reply shares its memory with the whole batch of replies.
@@ -195,6 +220,7 @@ impl Line {
     fn finish(&mut self, now: f64) -> Option<Seen> {
         let Head::Done(time) = self.head else { return None };
         let mut seen = self.seen?;
+        seen.length = seen.length.saturating_sub(self.marks);
         if seen.length == 0 {
             self.oldest = None;
         } else if let Some((time, seconds)) = time.and_then(|time| Some((time, times::age(time, now)?))) {

@@ -40,7 +40,7 @@ pub use register::{Finder, Register};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::flow::Counts;
-use crate::reads::{Ask, ReadError, Replies};
+use crate::reads::{Ask, ReadError, Replies, Reply};
 use bytes::Bytes;
 
 /// A queue's place in Redis: the prefix of its library's keys, and its own name.
@@ -208,4 +208,16 @@ impl Default for Observation {
 /// A key made of parts.
 fn join(parts: &[&[u8]]) -> Bytes {
     Bytes::from(parts.concat())
+}
+
+/// Gives these bytes to every parser of foreign bytes that a layout has: for fuzzing.
+#[doc(hidden)]
+pub fn parse_everything(bytes: &[u8]) {
+    let reply = Reply::Bytes(Bytes::copy_from_slice(bytes));
+    let _ = (apalis::ulid_time(bytes), asynq::pending_since(&reply), rq::enqueued_at(&reply), saq::came(&reply));
+    let _ = (dramatiq::came(&reply), huey::came(bytes), laravel::came(bytes), sidekiq::enqueued_at(bytes));
+    let _ = (unacked::routing_key(bytes), resque_workers::beat(bytes));
+    let opts = Reply::Array(vec![Reply::Bytes(Bytes::from_static(b"1795600000000")), reply.clone()]);
+    let _ = (bullmq::came(&opts), bullmq::metric(Some(Bytes::copy_from_slice(bytes))));
+    let _ = sidekiq_processes::process(&[reply.clone(), reply], &[Bytes::copy_from_slice(bytes)]);
 }

@@ -94,7 +94,7 @@ impl Overview for Workers {
     }
 }
 
-fn beat(time: &[u8]) -> Option<f64> {
+pub(super) fn beat(time: &[u8]) -> Option<f64> {
     times::from_json(&serde_json::Value::from(std::str::from_utf8(time).ok()?), None)
 }
 

@@ -39,7 +39,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     ListQueue::boxed(vec![Line::new(of("rq:queue:"), false, stored)], beside)
 }
 
-fn enqueued_at(reply: &Reply) -> Option<f64> {
+pub(super) fn enqueued_at(reply: &Reply) -> Option<f64> {
     let Reply::Bytes(text) = reply else { return None };
     times::from_json(&serde_json::Value::from(std::str::from_utf8(text).ok()?), None)
 }

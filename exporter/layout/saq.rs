@@ -35,7 +35,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
 }
 
 /// `queued` is in milliseconds, `scheduled` in seconds and 0 where the job was not delayed.
-fn came(reply: &Reply) -> Option<f64> {
+pub(super) fn came(reply: &Reply) -> Option<f64> {
     let Reply::Bytes(job) = reply else { return None };
     if job.len() > LIMIT {
         return None;

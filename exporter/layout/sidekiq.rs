@@ -23,7 +23,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     ListQueue::boxed(vec![Line::new(list, true, Stored::Element(enqueued_at))], Nothing)
 }
 
-fn enqueued_at(job: &[u8]) -> Option<f64> {
+pub(super) fn enqueued_at(job: &[u8]) -> Option<f64> {
     if job.len() > LIMIT {
         return None;
     }

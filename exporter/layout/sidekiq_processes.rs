@@ -35,7 +35,7 @@ struct Sums {
 
 /// What one process said of itself.
 #[derive(Debug, Default, PartialEq)]
-struct Process {
+pub(super) struct Process {
     queues: Vec<String>,
     slots: u64,
     running: HashMap<String, u64>,
@@ -125,7 +125,7 @@ impl Overview for Processes {
 }
 
 /// A process by the fields `info` and `quiet` and its jobs; `None` where it has no `info`: it is dead.
-fn process(about: &[Reply], jobs: &[Bytes]) -> Option<Process> {
+pub(super) fn process(about: &[Reply], jobs: &[Bytes]) -> Option<Process> {
     let (Some(Reply::Bytes(info)), quiet) = (about.first(), about.get(1)) else { return None };
     let info: Value = serde_json::from_slice(info).unwrap_or_default();
     let names = info.get("queues").and_then(Value::as_array);

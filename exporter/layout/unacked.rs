@@ -133,7 +133,7 @@ impl Overview for Unacked {
 }
 
 /// The last of `[message, exchange, routing key]`.
-fn routing_key(message: &[u8]) -> Option<Bytes> {
+pub(super) fn routing_key(message: &[u8]) -> Option<Bytes> {
     let (_, _, key): (serde::de::IgnoredAny, serde::de::IgnoredAny, String) = serde_json::from_slice(message).ok()?;
     Some(key.into())
 }

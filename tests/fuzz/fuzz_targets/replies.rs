@@ -5,7 +5,8 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use queue_exporter::fifo::Look;
 use queue_exporter::reads::{Ask, Replies, Reply};
-use queue_exporter::spec;
+use queue_exporter::layout::{Finder, TABLE};
+use queue_exporter::spec::{self, Spec};
 use std::time::Instant;
 
 /// Takes a reply off the front of the bytes.
@@ -33,9 +34,10 @@ fn reply(bytes: &mut &[u8], depth: u8) -> Reply {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let specs = "list:l?delayed=d&processed=p&time=a&notify=true,stream:s?dead=x,zset:z?in_flight=i,zset:y?unit=none";
-    for queue in spec::list(specs) {
-        let Ok(mut queue) = queue else { panic!("a fault in the specification") };
+    let plain = "list:l?delayed=d&processed=p&time=a&notify=true,stream:s?dead=x,zset:z?in_flight=i,zset:y?unit=none";
+    let libraries: Vec<String> = TABLE.iter().map(|entry| format!("{}:q", entry.name)).collect();
+    for queue in spec::list(&format!("{plain},{}", libraries.join(","))) {
+        let Ok(Spec::Queue(mut queue)) = queue else { panic!("a fault in the specification") };
         let mut rest = bytes;
         let now = Instant::now();
         let look = Look { sent: now, received: now, unix: 1_795_574_013.0, pops: None };
@@ -44,6 +46,25 @@ fuzz_target!(|bytes: &[u8]| {
             queue.layout.ask(&mut ask, look.unix);
             let replies = (0..ask.atomic.len() + ask.plain.len()).map(|_| Ok(reply(&mut rest, 3))).collect();
             let _ = queue.layout.answer(&mut Replies::new(replies), look);
+        }
+    }
+    for entry in TABLE {
+        let mut rest = bytes;
+        let now = Instant::now();
+        let look = Look { sent: now, received: now, unix: 1_795_574_013.0, pops: None };
+        let mut overview = entry.overview.map(|build| build(&Bytes::from_static(b"p:")));
+        let mut finder = Finder::new(entry.register, Bytes::from_static(b"p:"), 60.0);
+        while !rest.is_empty() {
+            let mut ask = Ask::default();
+            finder.ask(&mut ask, look.unix);
+            let replies = (0..=ask.plain.len()).map(|_| Ok(reply(&mut rest, 3))).collect();
+            let _ = finder.answer(&mut Replies::new(replies));
+            let Some(overview) = &mut overview else { continue };
+            let mut ask = Ask::default();
+            overview.ask(&mut ask, look.unix);
+            let replies = (0..=ask.plain.len()).map(|_| Ok(reply(&mut rest, 3))).collect();
+            let _ = overview.answer(&mut Replies::new(replies), look);
+            let _ = overview.around(b"q");
         }
     }
 });

@@ -2,12 +2,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use queue_exporter::{label, spec};
+use queue_exporter::label;
+use queue_exporter::spec::{self, Spec};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        for queue in spec::list(text) {
-            assert!(queue.is_ok_and(|queue| !queue.label.is_empty()) || !text.is_empty());
+        for spec in spec::list(text) {
+            match spec {
+                Ok(Spec::Queue(queue)) => assert!(!queue.name.queue.is_empty()),
+                Ok(Spec::Discovery(discovery)) => drop(discovery.wants(bytes)),
+                Err(faults) => assert!(!faults.is_empty()),
+            }
         }
     }
     let mut escaped = String::new();
