@@ -6,7 +6,7 @@ mod support;
 use queue_exporter::config::Config;
 use queue_exporter::curve::Age;
 use queue_exporter::flow::Count;
-use queue_exporter::layout::{Globals, Observation};
+use queue_exporter::layout::{Globals, Observation, TABLE};
 use queue_exporter::reader::{Outcome, Reader};
 use serde_json::Value;
 use support::{Redis, load_fixture};
@@ -298,6 +298,26 @@ fn the_mark_that_old_bullmq_leaves_among_its_jobs_is_no_job() {
 }
 
 #[test]
+fn prioritized_jobs_have_an_age_too_and_it_is_the_least_where_there_are_more() {
+    let mut watch = Watch::start("bullmq:q", 1_795_600_000_000.0);
+    watch.redis.say("HSET bull:q:meta version bullmq:5.81.5");
+    for (job, at) in [("1", 1_795_599_990_000_u64), ("2", 1_795_599_980_000), ("3", 1_795_599_970_000)] {
+        watch.redis.say(&format!("HSET bull:q:{job} timestamp {at} opts {{}}"));
+    }
+    watch.redis.say("ZADD bull:q:prioritized 1 1");
+    let seen = watch.look();
+    assert_eq!((seen.length, seen.age), (Some(1), Age::Known { seconds: 10.0, error: 0.0 }));
+    watch.redis.say("ZADD bull:q:prioritized 2 2");
+    let seen = watch.look();
+    assert_eq!((seen.length, seen.age), (Some(2), Age::AtLeast(10.0)));
+    watch.redis.say("LPUSH bull:q:wait 3");
+    let seen = watch.look();
+    assert_eq!((seen.length, seen.age), (Some(3), Age::AtLeast(30.0)));
+    watch.redis.say("DEL bull:q:prioritized");
+    assert_eq!(watch.look().age, Age::Known { seconds: 30.0, error: 0.0 });
+}
+
+#[test]
 fn pausing_a_queue_moves_its_jobs_and_counts_none_as_done() {
     let mut watch = Watch::start("bullmq:q", 1_795_600_000_000.0);
     watch.redis.say("HSET bull:q:meta version bullmq:5.81.5");
@@ -313,5 +333,85 @@ fn pausing_a_queue_moves_its_jobs_and_counts_none_as_done() {
         assert_eq!((seen.length, seen.paused), (Some(5), Some(paused)));
         assert_eq!((seen.counts.arrivals, seen.counts.processed), (Count::Step(0), Count::Step(0)));
         assert!(!seen.counts.gap);
+    }
+}
+
+/// One row of the README's table a library: what is published, by a recorded queue of it.
+fn row(name: &str, file: &str, specs: &str, now_ms: f64) -> String {
+    let redis = Redis::start();
+    load_fixture(&redis, file);
+    let (outcomes, globals) = read(&redis, specs, now_ms);
+    let seen: Vec<Observation> = outcomes.into_iter().map(Result::unwrap).collect();
+    let globals = globals.unwrap_or_default();
+    let any = |field: fn(&Observation) -> bool, wide: Option<u64>| match (seen.iter().any(field), wide) {
+        (true, _) => "●",
+        (false, Some(_)) => "Σ",
+        (false, None) => "",
+    };
+    let count = |field: fn(&Observation) -> Count, wide: Option<u64>| {
+        let counts: Vec<Count> = seen.iter().map(field).collect();
+        let of = |wanted: fn(&Count) -> bool| counts.iter().any(wanted);
+        let own = if of(|count| matches!(count, Count::Total(_))) {
+            "●"
+        } else if of(|count| matches!(count, Count::Step(_))) {
+            "○"
+        } else {
+            ""
+        };
+        if wide.is_some() { format!("{own} Σ").trim().to_string() } else { own.to_string() }
+    };
+    let exact = seen.iter().any(|seen| {
+        seen.length.unwrap_or(0) + seen.due.unwrap_or(0) > 0
+            && matches!(seen.age, Age::Known { error, .. } if error <= 0.5)
+    });
+    let cells = [
+        any(|seen| seen.length.is_some(), None).to_string(),
+        any(|seen| seen.in_flight.is_some(), None).to_string(),
+        any(|seen| seen.due.is_some(), globals.due).to_string(),
+        any(|seen| seen.delayed.is_some(), globals.delayed).to_string(),
+        any(|seen| seen.retrying.is_some(), globals.retrying).to_string(),
+        any(|seen| seen.dead.is_some(), globals.dead).to_string(),
+        any(|seen| seen.abandoned.is_some(), None).to_string(),
+        if exact { "●" } else { "○" }.to_string(),
+        count(|seen| seen.counts.processed, globals.processed),
+        any(|seen| matches!(seen.counts.failed, Count::Total(_)), globals.failed).to_string(),
+        any(|seen| seen.consumers.is_some(), None).to_string(),
+        any(|seen| seen.slots.is_some(), None).to_string(),
+        any(|seen| seen.paused.is_some(), None).to_string(),
+    ];
+    format!("| [{name}](docs/{name}.md) | {} |", cells.join(" | "))
+}
+
+#[test]
+fn the_readme_says_of_each_library_what_it_publishes() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let fixtures = [
+        ("apalis", "apalis-1.0.0-busy.jsonl", "apalis:emails", 1_795_602_223_003.0),
+        ("arq", "arq.jsonl", "arq:emails", 1_795_573_863_309.0),
+        ("asynq", "asynq-0.26.0-busy.jsonl", "asynq:почта-é", 1_795_602_223_003.0),
+        ("bull", "bull.jsonl", "bull:emails,bull:reports", 1_795_573_383_347.0),
+        ("bullmq", "bullmq.jsonl", "bullmq:emails", 1_795_573_341_172.0),
+        ("celery", "celery.jsonl", "celery:emails", 1_795_573_484_681.0),
+        ("dramatiq", "dramatiq.jsonl", "dramatiq:emails", 1_795_573_812_475.0),
+        ("huey", "huey.jsonl", "huey:emails", 1_795_573_931_928.0),
+        ("laravel", "laravel-source-busy.jsonl", "laravel:default", 1_795_600_000_000.0),
+        ("resque", "resque-source-busy.jsonl", "resque:mail", 1_795_600_000_000.0),
+        ("rq", "rq.jsonl", "rq:emails", 1_795_573_797_196.0),
+        ("saq", "saq.jsonl", "saq:emails", 1_795_573_894_190.0),
+        ("sidekiq", "sidekiq.jsonl", "sidekiq:emails", 1_795_573_400_801.0),
+        ("taskiq", "taskiq-list.jsonl", "taskiq:emails", 1_795_573_942_759.0),
+    ];
+    let rows: Vec<String> =
+        fixtures.iter().map(|(name, file, specs, now_ms)| row(name, file, specs, *now_ms)).collect();
+    let libraries = TABLE.iter().filter(|entry| !["list", "stream", "zset"].contains(&entry.name));
+    assert_eq!(
+        fixtures.iter().map(|(name, ..)| *name).collect::<Vec<_>>(),
+        libraries.map(|entry| entry.name).collect::<Vec<_>>()
+    );
+    assert!(rows.iter().all(|row| readme.contains(row)), "the README must say:\n{}", rows.join("\n"));
+    for (name, ..) in fixtures {
+        let page = std::fs::read_to_string(format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR")));
+        let page = page.unwrap_or_else(|error| panic!("docs/{name}.md: {error}"));
+        assert!(page.contains(&format!("`{name}:")), "docs/{name}.md does not say how to name a queue");
     }
 }

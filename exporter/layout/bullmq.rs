@@ -7,19 +7,18 @@
 //! Waiting jobs are ids in the list `wait` (LPUSH, taken from the right), in `paused` while the queue is paused, and in the
 //! sorted set `prioritized`. A job's hash holds the time at which it was added and its delay: its age counts from the
 //! moment when it could first run. With more than one prioritized job the oldest can't be told, for they are sorted by
-//! priority: the age is then at least that of the next one. Jobs done are counted by the library where its workers have
+//! priority: the age is then at least that of the next one, and of the oldest in `wait`. Jobs done are counted by the library where its workers have
 //! `metrics` on, else they are seen from outside as they are taken from `wait`; every poll that saw prioritized jobs is
 //! a gap then. BullMQ 3 and 4 wake their workers by an id `0:TIME` in `wait`, which is no job: it is left out of the
 //! length, and while there are delayed or prioritized jobs what comes and goes is not counted there.
 //!
-//! Cost of a look: 14 commands, and two HMGET in a second round when the next job is another one.
+//! Cost of a look: 15 commands, and an HMGET for each of the two next jobs in a second round when it is another one.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
 use super::{Layout, Name, Observation, Options, join};
-use crate::curve::Age;
 use crate::flow::{Count, Counts};
-use crate::reads::{Read, ReadError, Replies, Reply};
+use crate::reads::{Read, ReadError, Replies, Reply, bytes_of};
 use crate::times::Unit;
 use bytes::Bytes;
 
@@ -35,6 +34,8 @@ struct BullMq {
     failed_metrics: Bytes,
     is_paused: bool,
     had_prioritized: bool,
+    /// The next prioritized job, and whether it is the only one.
+    next: Option<(Bytes, bool)>,
     /// Whether it is BullMQ 3 or 4, and there were jobs for which those leave marks, at this look and at the last.
     marks: [bool; 2],
     has_metrics: bool,
@@ -62,6 +63,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
         failed_metrics: of("metrics:failed"),
         is_paused: false,
         had_prioritized: false,
+        next: None,
         marks: [false; 2],
         has_metrics: false,
     };
@@ -106,6 +108,7 @@ impl Beside for BullMq {
         let mut reads = vec![
             Read::HashGets(self.meta.clone(), &["paused", "version"]),
             Read::SetSize(self.prioritized.clone()),
+            Read::SetFirst(self.prioritized.clone()),
             Read::ListLength(self.active.clone()),
             Read::SetSize(self.failed.clone()),
             Read::HashGet(self.completed_metrics.clone(), count()),
@@ -119,12 +122,13 @@ impl Beside for BullMq {
         let meta = replies.array()?;
         self.is_paused = matches!(meta.first(), Some(Reply::Bytes(_)));
         let prioritized = replies.count()?;
+        let next = bytes_of(replies.array()?).into_iter().next();
+        self.next = next.map(|id| (id, prioritized == 1));
         let in_flight = replies.count()?;
         let dead = replies.count()?;
         let completed = metric(replies.bytes()?);
         let failed = metric(replies.bytes()?);
         let delayed = self.delayed.seen(replies, now)?;
-        let age = if prioritized > 0 { Age::Unknown.older(delayed.overdue) } else { delayed.overdue };
         self.has_metrics = completed.is_some();
         let [before, _] = self.marks;
         self.marks = [is_old(meta.get(1)) && prioritized + delayed.due + delayed.later > 0, before];
@@ -138,10 +142,14 @@ impl Beside for BullMq {
             delayed: Some(delayed.later),
             dead: Some(dead),
             paused: Some(self.is_paused),
-            age,
+            age: delayed.overdue,
             counts: Counts { processed: processed.into(), failed: failed.into(), gap, ..Counts::default() },
             ..Observation::default()
         })
+    }
+
+    fn next(&self) -> Option<(&Bytes, bool)> {
+        self.next.as_ref().map(|(id, only)| (id, *only))
     }
 
     fn finish(&self, observation: &mut Observation) {

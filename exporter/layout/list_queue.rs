@@ -37,6 +37,12 @@ pub(super) trait Beside: Send {
         None
     }
 
+    /// The next job of those that wait beside the lists, and whether it is the only one: its time is read as that of the
+    /// oldest job of the first list is.
+    fn next(&self) -> Option<(&Bytes, bool)> {
+        None
+    }
+
     /// How many jobs at the end of the first list that is taken from came later than their place says: the oldest of the
     /// others is looked at.
     fn skip(&self) -> u64 {
@@ -94,14 +100,20 @@ pub(super) struct Line {
     marks: u64,
     /// Of the look that is under way.
     seen: Option<Seen>,
-    head: Head,
-    /// The oldest job of the last look and its time, which does not change.
-    known: Option<(Bytes, Option<f64>)>,
+    chase: Chase,
     /// The time of the oldest job when it was last sure to be the oldest.
     oldest: Option<f64>,
 }
 
-/// How far the time of the oldest job has been followed.
+/// The time of one job, followed from its id to where it is stored.
+#[derive(Default)]
+struct Chase {
+    head: Head,
+    /// The job of the last look and its time, which does not change.
+    known: Option<(Bytes, Option<f64>)>,
+}
+
+/// How far it has been followed.
 #[derive(Default)]
 enum Head {
     #[default]
@@ -114,89 +126,31 @@ enum Head {
     Done(Option<f64>),
 }
 
-impl Line {
-    /// A list to which jobs come by LPUSH (`newest_first`) or RPUSH.
-    pub fn new(key: Bytes, newest_first: bool, stored: Stored) -> Self {
-        let fifo = Fifo::new(key.clone(), newest_first);
-        Self {
-            key,
-            newest_first,
-            fifo,
-            stored,
-            skip: 0,
-            is_mark: |_| false,
-            marks: 0,
-            seen: None,
-            head: Head::Unread,
-            known: None,
-            oldest: None,
-        }
+impl Chase {
+    /// Starts from the element of the list, or from the id of a job.
+    fn start(&mut self, element: Bytes, stored: &Stored) {
+        self.head = match stored {
+            Stored::Nowhere => Head::Done(None),
+            Stored::Element(time) => Head::Done(time(&element)),
+            Stored::Elsewhere { size, .. } => match &self.known {
+                Some((known, time)) if *known == element => Head::Done(*time),
+                // Copied, for the reply shares its memory with the whole batch of replies.
+                _ if size.is_some() => Head::Long(Bytes::copy_from_slice(&element)),
+                _ => Head::Found(Bytes::copy_from_slice(&element)),
+            },
+        };
     }
 
-    /// The same where the library may leave a mark among its jobs.
-    pub fn with_marks(self, is_mark: fn(&[u8]) -> bool) -> Self {
-        Self { is_mark, ..self }
-    }
-
-    /// Goes on under another key, with the same jobs.
-    fn follow(&mut self, key: Bytes) {
-        self.fifo.follow(key.clone());
-        self.key = key;
-        self.start();
-    }
-
-    fn start(&mut self) {
-        (self.seen, self.head, self.marks) = (None, Head::Unread, 0);
-    }
-
-    fn ask_atomic(&mut self, ask: &mut Ask) {
-        if self.seen.is_none() {
-            self.fifo.ask(ask);
-        }
-        if matches!((&self.head, &self.stored), (Head::Unread, Stored::Element(_) | Stored::Elsewhere { .. })) {
-            let skip = i64::try_from(self.skip + self.marks).unwrap_or(i64::MAX - 1);
-            let index = if self.newest_first { -1 - skip } else { skip };
-            ask.atomic.push(Read::ListRange(self.key.clone(), index, index));
-        }
-    }
-
-    fn ask_plain(&self, ask: &mut Ask) {
-        match (&self.head, &self.stored) {
+    fn ask(&self, stored: &Stored, ask: &mut Ask) {
+        match (&self.head, stored) {
             (Head::Long(id), Stored::Elsewhere { size: Some(size), .. }) => ask.plain.push(size(id)),
             (Head::Found(id), Stored::Elsewhere { read, .. }) => ask.plain.push(read(id)),
             _ => {}
         }
     }
 
-    fn answer_atomic(&mut self, replies: &mut Replies, look: Look) -> Result<(), ReadError> {
-        if self.seen.is_none() {
-            self.seen = self.fifo.answer(replies, look)?;
-        }
-        if !matches!(self.head, Head::Unread) {
-            return Ok(());
-        }
-        self.head = match &self.stored {
-            Stored::Nowhere => Head::Done(None),
-            Stored::Element(time) => Head::Done(first(replies)?.and_then(|element| time(&element))),
-            Stored::Elsewhere { size, .. } => match first(replies)? {
-                None => Head::Done(None),
-                Some(id) if self.marks == 0 && (self.is_mark)(&id) => {
-                    self.marks = 1;
-                    Head::Unread
-                }
-                Some(id) => match &self.known {
-                    Some((known, time)) if *known == id => Head::Done(*time),
-                    // Copied, for the reply shares its memory with the whole batch of replies.
-                    _ if size.is_some() => Head::Long(Bytes::copy_from_slice(&id)),
-                    _ => Head::Found(Bytes::copy_from_slice(&id)),
-                },
-            },
-        };
-        Ok(())
-    }
-
-    fn answer_plain(&mut self, replies: &mut Replies) -> Result<(), ReadError> {
-        self.head = match (std::mem::take(&mut self.head), &self.stored) {
+    fn answer(&mut self, stored: &Stored, replies: &mut Replies) -> Result<(), ReadError> {
+        self.head = match (std::mem::take(&mut self.head), stored) {
             (Head::Long(id), _) => match replies.count()? {
                 0 => Head::Done(None),
                 size if size <= LIMIT as u64 => Head::Found(id),
@@ -217,8 +171,86 @@ impl Line {
         Head::Done(time)
     }
 
+    fn is_done(&self) -> bool {
+        matches!(self.head, Head::Done(_))
+    }
+
+    /// Hands the time over, and is ready for the next look.
+    fn finish(&mut self) -> Option<f64> {
+        match std::mem::take(&mut self.head) {
+            Head::Done(time) => time,
+            _ => None,
+        }
+    }
+}
+
+impl Line {
+    /// A list to which jobs come by LPUSH (`newest_first`) or RPUSH.
+    pub fn new(key: Bytes, newest_first: bool, stored: Stored) -> Self {
+        let fifo = Fifo::new(key.clone(), newest_first);
+        Self {
+            key,
+            newest_first,
+            fifo,
+            stored,
+            skip: 0,
+            is_mark: |_| false,
+            marks: 0,
+            seen: None,
+            chase: Chase::default(),
+            oldest: None,
+        }
+    }
+
+    /// The same where the library may leave a mark among its jobs.
+    pub fn with_marks(self, is_mark: fn(&[u8]) -> bool) -> Self {
+        Self { is_mark, ..self }
+    }
+
+    /// Goes on under another key, with the same jobs.
+    fn follow(&mut self, key: Bytes) {
+        self.fifo.follow(key.clone());
+        self.key = key;
+        self.start();
+    }
+
+    fn start(&mut self) {
+        (self.seen, self.chase.head, self.marks) = (None, Head::Unread, 0);
+    }
+
+    fn ask_atomic(&mut self, ask: &mut Ask) {
+        if self.seen.is_none() {
+            self.fifo.ask(ask);
+        }
+        if matches!((&self.chase.head, &self.stored), (Head::Unread, Stored::Element(_) | Stored::Elsewhere { .. })) {
+            let skip = i64::try_from(self.skip + self.marks).unwrap_or(i64::MAX - 1);
+            let index = if self.newest_first { -1 - skip } else { skip };
+            ask.atomic.push(Read::ListRange(self.key.clone(), index, index));
+        }
+    }
+
+    fn answer_atomic(&mut self, replies: &mut Replies, look: Look) -> Result<(), ReadError> {
+        if self.seen.is_none() {
+            self.seen = self.fifo.answer(replies, look)?;
+        }
+        if !matches!(self.chase.head, Head::Unread) {
+            return Ok(());
+        }
+        let element = if matches!(self.stored, Stored::Nowhere) { None } else { first(replies)? };
+        match element {
+            None => self.chase.head = Head::Done(None),
+            Some(element) if self.marks == 0 && (self.is_mark)(&element) => self.marks = 1,
+            Some(element) => self.chase.start(element, &self.stored),
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.seen.is_some() && self.chase.is_done()
+    }
+
     fn finish(&mut self, now: f64) -> Option<Seen> {
-        let Head::Done(time) = self.head else { return None };
+        let time = self.chase.finish();
         let mut seen = self.seen?;
         seen.length = seen.length.saturating_sub(self.marks);
         if seen.length == 0 {
@@ -249,6 +281,8 @@ pub(super) struct ListQueue<B> {
     /// How many atomic reads the last ask had, and whether it asked for what is beside.
     asked: (usize, bool),
     around: Option<Observation>,
+    /// The time of the next job beside the lists.
+    next: Chase,
     /// A look came to nothing after it had counted, so that the next one must not pass for complete.
     lost: bool,
 }
@@ -256,13 +290,20 @@ pub(super) struct ListQueue<B> {
 impl<B: Beside + 'static> ListQueue<B> {
     /// A queue of these lists; there must be one at least.
     pub fn boxed(lines: Vec<Line>, beside: B) -> Box<dyn Layout> {
-        Box::new(Self { lines, beside, asked: (0, false), around: None, lost: false })
+        Box::new(Self { lines, beside, asked: (0, false), around: None, next: Chase::default(), lost: false })
     }
 
     fn take(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
         let mut atomic = replies.split(self.asked.0);
+        let Some(stored) = self.lines.first().map(|line| &line.stored) else { return Ok(None) };
         if self.asked.1 {
             self.around = Some(self.beside.seen(replies, look.unix)?).filter(|_| !self.beside.again());
+            match self.beside.next() {
+                Some((id, _)) => self.next.start(id.clone(), stored),
+                None => self.next.head = Head::Done(None),
+            }
+        } else {
+            self.next.answer(stored, replies)?;
         }
         if let (Some(key), Some(line)) = (self.beside.list(), self.lines.first_mut())
             && line.key != *key
@@ -277,14 +318,24 @@ impl<B: Beside + 'static> ListQueue<B> {
             return Ok(None);
         }
         for line in &mut self.lines {
-            line.answer_plain(replies)?;
+            line.chase.answer(&line.stored, replies)?;
         }
         for line in &mut self.lines {
             line.answer_atomic(&mut atomic, look)?;
         }
-        let complete = self.lines.iter().all(|line| line.seen.is_some() && matches!(line.head, Head::Done(_)));
-        let Some(around) = self.around.filter(|_| complete) else { return Ok(None) };
+        let complete = self.next.is_done() && self.lines.iter().all(Line::is_done);
+        let Some(mut around) = self.around.filter(|_| complete) else { return Ok(None) };
         self.around = None;
+        if let Some((_, only)) = self.beside.next() {
+            let seconds = self.next.finish().and_then(|time| times::age(time, look.unix));
+            let age = match seconds {
+                Some(seconds) if only => Age::Known { seconds, error: 0.0 },
+                Some(seconds) => Age::AtLeast(seconds),
+                None => Age::Unknown,
+            };
+            around.age = if around.due.unwrap_or(0) > 0 { age.older(around.age) } else { age };
+        }
+        self.next.head = Head::Unread;
         let lines: Vec<Seen> = self.lines.iter_mut().filter_map(|line| line.finish(look.unix)).collect();
         let mut observation = join(&lines, around);
         observation.counts.gap |= std::mem::take(&mut self.lost);
@@ -337,8 +388,11 @@ where
         if self.asked.1 {
             ask.plain.extend(self.beside.reads(now));
         }
+        if let Some(line) = self.lines.first() {
+            self.next.ask(&line.stored, ask);
+        }
         for line in &self.lines {
-            line.ask_plain(ask);
+            line.chase.ask(&line.stored, ask);
         }
     }
 
@@ -347,7 +401,7 @@ where
         if result.is_err() {
             self.lost |= self.lines.iter().any(|line| line.seen.is_some());
             self.lines.iter_mut().for_each(Line::start);
-            self.around = None;
+            (self.around, self.next.head) = (None, Head::Unread);
         }
         result
     }
