@@ -54,8 +54,6 @@ pub enum Read {
     HashGets(Bytes, &'static [&'static str]),
     /// `HSTRLEN key field`: O(1).
     HashValueLength(Bytes, Bytes),
-    /// `HEXISTS key field`: O(1).
-    HashHas(Bytes, &'static str),
     /// `HVALS key`: O(number of fields): only for hashes with a field a worker's thread.
     HashValues(Bytes),
     /// `SCARD key`: O(1).
@@ -112,7 +110,6 @@ impl Read {
             | Self::HashGet(key, _)
             | Self::HashGets(key, _)
             | Self::HashValueLength(key, _)
-            | Self::HashHas(key, _)
             | Self::HashValues(key)
             | Self::MemberCount(key)
             | Self::Members { key, .. }

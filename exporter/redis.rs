@@ -366,7 +366,6 @@ async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Resul
         Read::HashGet(key, field) => pipeline.hget(key, field).await,
         Read::HashGets(key, fields) => pipeline.hmget(key, fields.to_vec()).await,
         Read::HashValueLength(key, field) => pipeline.hstrlen(key, field).await,
-        Read::HashHas(key, field) => pipeline.hexists(key, field).await,
         Read::HashValues(key) => pipeline.hvals(key).await,
         Read::MemberCount(key) => pipeline.scard(key).await,
         // fred knows these two only as streams of their own, outside of pipelines.

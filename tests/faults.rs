@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::{Exporter, Redis, free_port, wait_for};
+use queue_exporter::layout::TABLE;
+use support::{Exporter, Redis, free_port, load_fixture, wait_for};
 
 fn is_down(metrics: &support::Metrics, queue: &str) -> bool {
     metrics.of("up", queue) == Some(0.0) && metrics.readings(queue) == 0
@@ -75,7 +76,8 @@ fn a_drained_queue_reads_0_and_a_deleted_one_too() {
 
 /// The user of the README's ACL SETUSER line.
 const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +info +client|id +multi \
-                   +exec +llen +lrange +lpos +zcard +zcount +zrange +get +xlen +xinfo|groups +xrange +xpending +type +subscribe +unsubscribe";
+                   +exec +llen +lrange +lpos +zcard +zcount +zrange +get +xlen +xinfo|groups +xrange +xpending +type +subscribe +unsubscribe \
+                   +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan";
 
 #[test]
 fn the_least_acl_of_the_readme_is_enough() {
@@ -92,10 +94,20 @@ fn the_least_acl_of_the_readme_is_enough() {
     redis.say("XGROUP CREATE s g 0");
     redis.say("XREADGROUP GROUP g c COUNT 1 STREAMS s >");
     redis.say("SET done 7");
+    let recorded = ["bullmq", "asynq-0.26.0-busy", "celery", "dramatiq", "rq", "saq", "sidekiq", "huey"];
+    for name in recorded {
+        load_fixture(&redis, &format!("{name}.jsonl"));
+    }
+    let plain = "list:l?notify=true&processed=done&delayed=z&time=a,zset:z,stream:s?group=g";
+    // arq's sorted set and Celery's list would be one key.
+    let queue = |name: &str| if name == "arq" { "nowhere" } else { "emails" };
+    let libraries: Vec<String> =
+        TABLE.iter().skip(3).map(|entry| format!("{0}:{1}?name={0}", entry.name, queue(entry.name))).collect();
+    let patterns = "rq:*,bullmq:reports*,celery:reports*,sidekiq:почта*";
     let url = format!("redis://exporter:secret@127.0.0.1:{}", redis.port);
-    let exporter = Exporter::start(&url, "list:l?notify=true&processed=done&delayed=z&time=a,zset:z,stream:s?group=g");
-    let metrics = exporter.wait_polls(3.0);
-    for queue in ["l", "z", "s"] {
+    let exporter = Exporter::start(&url, &format!("{plain},{},{patterns}", libraries.join(",")));
+    let metrics = exporter.wait_polls(8.0);
+    for queue in ["l", "z", "s"].into_iter().chain(TABLE.iter().skip(3).map(|entry| entry.name)) {
         assert_eq!(metrics.of("up", queue), Some(1.0), "{queue}: {}", metrics.0);
     }
     // Redis itself keeps the list of what was refused.
