@@ -370,6 +370,7 @@ impl Fifo {
                 };
                 Ok(if search.max >= all { Sight::Gone } else { Sight::Unseen })
             }
+            [Reply::Int(index)] if !(0..length).contains(index) => Err(ReadError::Shape("a position beyond the list")),
             [Reply::Int(index)] => Ok(Sight::Once(if self.newest_first { *index } else { length - 1 - index })),
             [Reply::Int(_), ..] => Ok(Sight::Copies),
             _ => Err(ReadError::Shape("a position that is no number")),

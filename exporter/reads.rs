@@ -125,6 +125,9 @@ impl Read {
     }
 }
 
+/// The largest count that is believed: numbers up to here are exact in Prometheus, and their sums far from overflow.
+const LARGEST: u64 = 1 << 53;
+
 /// What one queue asks for in one round trip.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ask {
@@ -236,7 +239,9 @@ impl Replies {
     /// As [`Replies::take`], and [`ReadError::Shape`] where it is no whole number of 0 or more.
     pub fn count(&mut self) -> Result<u64, ReadError> {
         match self.take()? {
-            Reply::Int(n) => u64::try_from(n).map_err(|_| ReadError::Shape("a count below 0")),
+            Reply::Int(number) => {
+                whole(number).ok_or(ReadError::Shape("a count below 0 or beyond what Redis can hold"))
+            }
             _ => Err(ReadError::Shape("not a count")),
         }
     }
@@ -294,7 +299,7 @@ impl Replies {
         let Some(bytes) = self.bytes()? else {
             return Ok(None);
         };
-        let number = std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok());
+        let number = counter(&bytes);
         number.map(Some).ok_or_else(|| ReadError::Mismatch("the counter key holds no whole number of 0 or more".into()))
     }
 
@@ -313,6 +318,18 @@ impl Replies {
         };
         number.map(Some).ok_or(ReadError::Shape("not a score"))
     }
+}
+
+/// A number as a count.
+#[must_use]
+pub fn whole(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|count| *count <= LARGEST)
+}
+
+/// A counter as Redis stores it, in digits.
+#[must_use]
+pub fn counter(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|count| *count <= LARGEST)
 }
 
 /// Those of the replies that are strings.

@@ -318,6 +318,25 @@ fn prioritized_jobs_have_an_age_too_and_it_is_the_least_where_there_are_more() {
 }
 
 #[test]
+fn an_empty_list_of_a_priority_is_no_gap_while_the_one_before_it_holds_jobs() {
+    let mut watch = Watch::start("celery:q", 1_795_600_000_000.0);
+    watch.redis.say("LPUSH q a b c");
+    watch.look();
+    for round in 0..3 {
+        watch.redis.say("RPOP q");
+        watch.redis.say(&format!("LPUSH q x{round} y{round}"));
+        let seen = watch.look();
+        assert_eq!((seen.counts.arrivals, seen.counts.processed), (Count::Step(2), Count::Step(1)));
+        assert!(!seen.counts.gap);
+    }
+    watch.redis.say("DEL q");
+    assert!(watch.look().counts.gap);
+    watch.redis.say("LPUSH q\u{6}\u{16}9 a b");
+    watch.look();
+    assert!(watch.look().counts.gap, "jobs may pass through the lists before it");
+}
+
+#[test]
 fn pausing_a_queue_moves_its_jobs_and_counts_none_as_done() {
     let mut watch = Watch::start("bullmq:q", 1_795_600_000_000.0);
     watch.redis.say("HSET bull:q:meta version bullmq:5.81.5");
@@ -412,6 +431,6 @@ fn the_readme_says_of_each_library_what_it_publishes() {
     for (name, ..) in fixtures {
         let page = std::fs::read_to_string(format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR")));
         let page = page.unwrap_or_else(|error| panic!("docs/{name}.md: {error}"));
-        assert!(page.contains(&format!("`{name}:")), "docs/{name}.md does not say how to name a queue");
+        assert!(page.contains(&format!("'{name}:")), "docs/{name}.md does not say how to name a queue");
     }
 }

@@ -18,7 +18,7 @@ use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
 use super::{Layout, Name, Observation, Options, join};
 use crate::flow::{Count, Counts};
-use crate::reads::{Read, ReadError, Replies, Reply, bytes_of};
+use crate::reads::{Read, ReadError, Replies, Reply, bytes_of, counter};
 use crate::times::Unit;
 use bytes::Bytes;
 
@@ -89,7 +89,7 @@ fn delay(opts: &str) -> Option<f64> {
 
 /// A counter that is kept in a hash only while the workers have `metrics` on.
 pub(super) fn metric(reply: Option<Bytes>) -> Option<u64> {
-    std::str::from_utf8(&reply?).ok()?.parse().ok()
+    counter(&reply?)
 }
 
 /// Whether a version such as `bullmq:4.18.3` is one before 5; those before 4.13 say none.

@@ -344,6 +344,19 @@ impl<B: Beside + 'static> ListQueue<B> {
     }
 }
 
+/// Whether jobs may have come and gone unseen. Lists are taken from in their order: while one of them holds jobs, none of
+/// those after it is taken from.
+fn has_gap(lines: &[Seen]) -> bool {
+    for seen in lines {
+        match seen.step {
+            Some(step) if !step.exact => return true,
+            Some(_) if seen.length > 0 => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// What the lists say, and what is beside them.
 fn join(lines: &[Seen], around: Observation) -> Observation {
     let length: u64 = lines.iter().map(|seen| seen.length).sum();
@@ -356,7 +369,7 @@ fn join(lines: &[Seen], around: Observation) -> Observation {
         arrivals: given(around.counts.arrivals, step(|step| step.arrivals.try_into().unwrap_or(i64::MAX))),
         processed: given(around.counts.processed, step(|step| step.departures)),
         failed: around.counts.failed,
-        gap: around.counts.gap || steps().any(|step| !step.exact),
+        gap: around.counts.gap || has_gap(lines),
     };
     let age = match (length > 0, around.length.unwrap_or(0) + around.due.unwrap_or(0) > 0) {
         (_, false) => age,

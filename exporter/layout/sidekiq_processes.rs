@@ -18,6 +18,9 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::collections::HashMap;
 
+/// The most threads that a process is believed to have.
+const MOST_SLOTS: u64 = 10_000;
+
 struct Processes {
     prefix: Bytes,
     crew: Crew<Process>,
@@ -131,7 +134,11 @@ pub(super) fn process(about: &[Reply], jobs: &[Bytes]) -> Option<Process> {
     let names = info.get("queues").and_then(Value::as_array);
     let queues = names.into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_string())).collect();
     let is_quiet = matches!(quiet, Some(Reply::Bytes(quiet)) if quiet.as_ref() == b"true");
-    let slots = if is_quiet { 0 } else { info.get("concurrency").and_then(Value::as_u64).unwrap_or(0) };
+    let slots = if is_quiet {
+        0
+    } else {
+        info.get("concurrency").and_then(Value::as_u64).filter(|slots| *slots <= MOST_SLOTS).unwrap_or(0)
+    };
     let mut running = HashMap::new();
     for job in jobs {
         let queue = serde_json::from_slice::<Running>(job).map(|job| job.queue).unwrap_or_default();

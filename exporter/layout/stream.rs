@@ -29,7 +29,7 @@ use super::{Layout, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::flow::{Count, Counts};
-use crate::reads::{Ask, Read, ReadError, Replies, Reply};
+use crate::reads::{Ask, Read, ReadError, Replies, Reply, whole};
 use crate::times;
 use bytes::Bytes;
 
@@ -358,7 +358,7 @@ fn group(reply: Reply) -> Result<Group, ReadError> {
     while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
         let Reply::Bytes(name) = name else { return Err(ReadError::Shape("a field of a group without a name")) };
         let number = match &value {
-            Reply::Int(number) => u64::try_from(*number).ok(),
+            Reply::Int(number) => whole(*number),
             _ => None,
         };
         match (name.as_ref(), value) {
