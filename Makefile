@@ -13,7 +13,7 @@ ADVISORIES ?= 0
 tool = @"$(TOOLS)/bin/$1" --version 2>/dev/null | grep -qx "$1 $2" || \
 	cargo install --locked --version $2 --root $(TOOLS) $1
 
-.PHONY: help demo test test-libraries lint bench golden fuzz tools fuzz-tools
+.PHONY: help demo test test-libraries lint bench bench-libraries golden fuzz tools fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ lint: tools ## format, clippy, dependencies; ADVISORIES=1 looks for known vulner
 bench: ## this exporter against its peers
 	@tests/setup.sh redis-server prometheus-redis-exporter gcc
 	cargo bench --locked --bench peers
+
+bench-libraries: ## this exporter against rq-exporter and BullMQ's own export
+	@tests/setup.sh redis-server gcc python3 nodejs npm
+	tests/live/setup.sh .cache/live
+	cargo bench --locked --bench libraries
 
 golden: ## writes the golden files anew
 	@tests/setup.sh redis-server prometheus gcc

@@ -4,7 +4,7 @@
 //! falls by less than half is a stale answer and is held; one that falls further was reset, and is passed through as
 //! Prometheus expects of a counter. A rate is published only when the whole window was watched and holds no gap.
 //!
-//! Memory: [`RateWindow::SAMPLES`] samples of 64 bytes a queue, whatever the window.
+//! Memory: [`RateWindow::SAMPLES`] samples of 32 bytes a queue, whatever the window.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl Flow {
             processed: Meter::default(),
             failed: Meter::default(),
             gaps: 0,
-            window: RateWindow { length: window, samples: VecDeque::new() },
+            window: RateWindow { length: window, first: None, samples: VecDeque::new() },
         }
     }
 
@@ -89,10 +89,9 @@ impl Flow {
         let misses = |count: Count| counts.gap && matches!(count, Count::Step(_));
         let missed = (misses(counts.arrivals), misses(counts.processed));
         self.gaps += u64::from(missed.0 || missed.1);
-        self.arrivals.gaps += u64::from(missed.0);
-        self.processed.gaps += u64::from(missed.1);
-        let sample = Sample { at: now, arrivals: self.arrivals.reading(), processed: self.processed.reading() };
-        let (arrival_rate, processing_rate) = self.window.fold(sample);
+        self.arrivals.gaps += u32::from(missed.0);
+        self.processed.gaps += u32::from(missed.1);
+        let (arrival_rate, processing_rate) = self.window.fold(now, self.arrivals.point(), self.processed.point());
         Totals {
             arrivals: self.arrivals.published,
             processed: self.processed.published,
@@ -111,7 +110,7 @@ struct Meter {
     net: i64,
     published: Option<u64>,
     /// Looks over which it is a lower bound only.
-    gaps: u64,
+    gaps: u32,
 }
 
 impl Meter {
@@ -130,23 +129,42 @@ impl Meter {
         }
     }
 
-    /// Its value, and the gaps so far.
-    fn reading(&self) -> (Option<u64>, u64) {
-        (self.published, self.gaps)
+    fn point(&self) -> Point {
+        Point { value: self.published.unwrap_or(Point::UNKNOWN), gaps: self.gaps }
+    }
+}
+
+/// A counter at one moment: its value, and the looks so far over which it was a lower bound only.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    /// [`Point::UNKNOWN`] where there is none: an Option would be twice as large, and there are 34 of these a queue.
+    value: u64,
+    gaps: u32,
+}
+
+impl Point {
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// How much it grew until `later`, where that is known and was seen whole.
+    fn growth(self, later: Self) -> Option<u64> {
+        let known = self.value != Self::UNKNOWN && later.value != Self::UNKNOWN && self.gaps == later.gaps;
+        if known { later.value.checked_sub(self.value) } else { None }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    at: Instant,
-    arrivals: (Option<u64>, u64),
-    processed: (Option<u64>, u64),
+    /// Since the first look, in milliseconds.
+    at: u64,
+    arrivals: Point,
+    processed: Point,
 }
 
 /// Samples of the counters, spread over the window.
 #[derive(Debug)]
 struct RateWindow {
     length: Duration,
+    first: Option<Instant>,
     samples: VecDeque<Sample>,
 }
 
@@ -154,8 +172,10 @@ impl RateWindow {
     /// How many samples span the window: the rate is over the window to within a fifteenth.
     const SAMPLES: u32 = 16;
 
-    fn fold(&mut self, now: Sample) -> (Option<f64>, Option<f64>) {
-        let age = |sample: &Sample| now.at.saturating_duration_since(sample.at);
+    fn fold(&mut self, at: Instant, arrivals: Point, processed: Point) -> (Option<f64>, Option<f64>) {
+        let since = at.saturating_duration_since(*self.first.get_or_insert(at));
+        let now = Sample { at: since.as_millis().try_into().unwrap_or(u64::MAX), arrivals, processed };
+        let age = |sample: &Sample| Duration::from_millis(now.at.saturating_sub(sample.at));
         // The oldest that is kept is the youngest that spans the window.
         while self.samples.get(1).is_some_and(|second| age(second) >= self.length) {
             self.samples.pop_front();
@@ -163,11 +183,8 @@ impl RateWindow {
         let rates = match self.samples.front() {
             Some(start) if age(start) >= self.length => {
                 let seconds = age(start).as_secs_f64();
-                let rate = |before: (Option<u64>, u64), after: (Option<u64>, u64)| {
-                    let count = after.0?.checked_sub(before.0?)?;
-                    (before.1 == after.1).then(|| count as f64 / seconds)
-                };
-                (rate(start.arrivals, now.arrivals), rate(start.processed, now.processed))
+                let rate = |before: Point, after: Point| Some(before.growth(after)? as f64 / seconds);
+                (rate(start.arrivals, arrivals), rate(start.processed, processed))
             }
             _ => (None, None),
         };

@@ -195,6 +195,9 @@ impl Reader {
         self.connect().await?;
         let Some(connection) = &self.connection else { return Ok(()) };
         let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
+        if connection.is_clustered() {
+            members.retain_mut(|member| !member.refuse_to_scan());
+        }
         for slice in members.chunks_mut(SLICE) {
             read_slice(connection, slice, &self.clock).await?;
         }
@@ -264,6 +267,18 @@ impl Member<'_> {
                 found.outcome = Some(found.finder.answer(replies));
                 true
             }
+        }
+    }
+
+    /// In a Cluster: whether it goes through all keys, of which each node has only some.
+    fn refuse_to_scan(&mut self) -> bool {
+        match self {
+            Self::Finder(found) if found.finder.scans() => {
+                let text = "in a Redis Cluster the queues of this library can't be found; name each";
+                found.outcome = Some(Err(ReadError::Mismatch(text.into())));
+                true
+            }
+            _ => false,
         }
     }
 

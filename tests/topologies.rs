@@ -183,6 +183,17 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
     let mut queues: Vec<String> = names.iter().map(|name| format!("list:{name}")).collect();
     queues.push("stream:{s}tream".into());
     queues.push(format!("list:split?in_flight={away}"));
+    // Libraries whose keys are of one slot, and such whose keys are anywhere.
+    on_cluster(&nodes, "LPUSH asynq:{mail}:pending 1 2");
+    on_cluster(&nodes, "SADD asynq:queues mail");
+    on_cluster(&nodes, "LPUSH {app}:mail:wait 1 2 3");
+    on_cluster(&nodes, "RPUSH rq:queue:mail 1 2 3 4");
+    on_cluster(&nodes, "ZADD rq:wip:mail 4000000000 a");
+    on_cluster(&nodes, "ZADD rq:scheduled:mail 4000000000 b");
+    on_cluster(&nodes, "HSET rq:job:1 enqueued_at 2026-11-25T09:46:00.000000Z");
+    on_cluster(&nodes, "LPUSH queue:mail {}");
+    queues.extend(["asynq:*?exclude=x", "bullmq:mail?prefix={app}&name=bullmq", "rq:mail?name=rq"].map(String::from));
+    queues.extend(["sidekiq:mail?name=sidekiq", "saq:*"].map(String::from));
     let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
     let exporter = Exporter::start(&url, &queues.join(","));
     let metrics = exporter.wait("all nodes are read", |metrics| {
@@ -190,6 +201,13 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
             && metrics.of("length", "{s}tream") == Some(1.0)
     });
     assert_eq!((metrics.of("length", "split"), metrics.of("in_flight", "split")), (Some(1.0), Some(3.0)));
+    let metrics = exporter.wait("the found queue is read", |metrics| metrics.of("length", "mail") == Some(2.0));
+    let lengths = ["bullmq", "rq", "sidekiq"].map(|queue| metrics.of("length", queue));
+    assert_eq!(lengths, [Some(3.0), Some(4.0), Some(1.0)]);
+    assert_eq!((metrics.of("in_flight", "rq"), metrics.of("delayed", "rq")), (Some(1.0), Some(1.0)));
+    assert!(metrics.of("oldest_job_age_seconds", "rq").is_some());
+    let refused = metrics.value("queue_exporter_poll_errors_total{kind=\"mismatch\"}");
+    assert!(refused.is_some_and(|count| count > 0.0), "queues can't be found by their keys in a Cluster");
     let wait_split = |what: &str, silent: usize| {
         exporter.wait(what, |metrics| {
             names.iter().zip(&homes).all(|(name, home)| match *home == silent {

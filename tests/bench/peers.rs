@@ -2,30 +2,28 @@
 //! Redis and the same queues, and beside the floor: the very commands of one of our polls, sent as
 //! one write on one kept connection.
 //!
-//! It starts its own Redis and measures one thing at a time, never two at once. The peer is scraped
-//! back to back, which keeps its caches warm; ours is scraped once a second, the worst case for it,
-//! and its polls are counted too.
+//! It starts its own Redis and measures one thing at a time, never two at once. CPU is that of one
+//! scrape a second of either, and the polls of ours are counted too. The peer's latency is that of
+//! scrapes back to back, which keeps its caches warm.
 //!
 //! `cargo bench`, or `cargo bench --bench NAME -- --sizes 1,100 --quick`. Needs Linux, and Debian's
 //! `redis-server` and `prometheus-redis-exporter`. Ends with 0 whenever it could measure, whether
 //! the targets are met or not.
 
-use std::error::Error;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+mod bed;
+
+use bed::{
+    Bed, Load, Outcome, PATIENCE, POLL_SECONDS, POLLS, Times, command, free_address, paced, repeat, sample, scrape,
+    start,
+};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use std::{env, fs, iter};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
 const PEER: &str = "prometheus-redis-exporter";
-const POLLS: &str = "queue_exporter_poll_duration_seconds_count ";
-const POLL_SECONDS: &str = "queue_exporter_poll_duration_seconds_sum ";
-/// Far longer than any answer seen (the peer takes 2 s for 10,000 queues): a hang ends in a message.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The peer takes their names from the environment, and the kernel 128 KiB as one variable.
 const MOST_QUEUES: usize = 14_000;
 /// Fits any socket buffer, so needs no writer thread, whose start would be most of the floor's time.
@@ -120,28 +118,10 @@ struct Floor {
     warm: Load,
 }
 
-struct Times {
-    p50: f64,
-    p99: f64,
-    n: f64,
-}
-
-impl Times {
-    /// In ms, by nearest rank: of fewer than 100 values, the 99th percentile is the largest.
-    fn of(times: &[Duration]) -> Self {
-        let mut ms: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-        ms.sort_by(f64::total_cmp);
-        let at = |part: usize| ms.get((ms.len() * part).div_ceil(100).saturating_sub(1));
-        let [p50, p99] = [50, 99].map(|part| at(part).copied().unwrap_or(f64::NAN));
-        let n = ms.len() as f64;
-        Self { p50, p99, n }
-    }
-}
-
 fn measure(n: usize, plan: &Plan) -> Outcome<Row> {
     let mut bed = Bed::new()?;
-    bed.fill(n)?;
-    bed.measure_idle(plan)?;
+    fill(&mut bed, n)?;
+    bed.measure_idle(plan.seconds)?;
     let (ours, poll_ms, batch) = measure_ours(&mut bed, n, plan)?;
     let peer = measure_peer(&mut bed, n, plan)?;
     let floor = measure_floor(&mut bed, batch, plan)?;
@@ -162,7 +142,7 @@ fn measure_ours(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<(Figures, f64, 
         .env("LISTEN_ADDR", address.to_string())
         .envs([("POLL_INTERVAL", "1s"), ("MAX_QUEUES", "20000")])
         .env("RUST_LOG", "warn");
-    let (process, start_ms) = start(&mut command, address, plan, first_queue_is_up)?;
+    let (process, start_ms) = start(&mut command, address, plan.starts, first_queue_is_up)?;
 
     // past the first polls, which may read more, and half-way between two, so that as many polls as
     // seconds are in what follows
@@ -196,7 +176,7 @@ fn measure_ours(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<(Figures, f64, 
         peak_mb: process.peak_mb()?,
         start_ms,
     };
-    Ok((figures, poll_seconds * 1e3 / polls, bed.capture_poll()?))
+    Ok((figures, poll_seconds * 1e3 / polls, capture_poll(bed)?))
 }
 
 fn measure_peer(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<Figures> {
@@ -206,14 +186,15 @@ fn measure_peer(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<Figures> {
     command.arg(address.to_string()).stderr(Stdio::null());
     name_keys(&mut command, n);
     let (process, start_ms) =
-        start(&mut command, address, plan, |body| sample(body, "redis_up ").is_ok_and(|up| up == 1.0))?;
+        start(&mut command, address, plan.starts, |body| sample(body, "redis_up ").is_ok_and(|up| up == 1.0))?;
     let mut body = Vec::new();
-    let ((scrapes, cpu_ms), redis) = bed.observe(|| {
+    // once a second, as ours is: with caches as cold, and the machine as drowsy
+    let ((count, cpu_ms), redis) = bed.observe(|| {
         let cpu = process.cpu_ms()?;
-        let scrapes = repeat(plan.seconds, || scrape(address, &mut body))?;
-        Ok((scrapes, process.cpu_ms()? - cpu))
+        let scrapes = paced(plan.seconds, || scrape(address, &mut body))?;
+        Ok((scrapes.len() as f64, process.cpu_ms()? - cpu))
     })?;
-    let count = scrapes.len() as f64;
+    let scrapes = repeat(plan.seconds, || scrape(address, &mut body))?;
     Ok(Figures {
         scrape: Times::of(&scrapes),
         first: Times::of(&scrapes),
@@ -232,144 +213,52 @@ fn measure_floor(bed: &mut Bed, batch: Batch, plan: &Plan) -> Outcome<Floor> {
     Ok(Floor { batch: Times::of(&times), paced: paced.per(slow.len() as f64), warm: warm.per(times.len() as f64) })
 }
 
-/// Does it 3 times at least, and on until the time is up or it was done 200 times.
-fn repeat(seconds: u32, mut task: impl FnMut() -> Outcome<Duration>) -> Outcome<Vec<Duration>> {
-    let (begin, limit) = (Instant::now(), Duration::from_secs(seconds.into()));
-    let mut times = Vec::new();
-    while times.len() < 3 || (begin.elapsed() < limit && times.len() < 200) {
-        times.push(task()?);
+/// Lists and streams of 5 entries of 200 bytes. Of each stream 2 entries are pending, 3 wait.
+fn fill(bed: &mut Bed, n: usize) -> Outcome<()> {
+    let (lists, streams) = split(n);
+    let payload = |name: &str, entry: u32| format!("{:x<200}", format!("{name}-{entry}-"));
+    for key in (0..lists).map(|i| format!("q:list:{i}")) {
+        let payloads: Vec<_> = (0..5).map(|entry| payload(&key, entry)).collect();
+        redis::cmd("LPUSH").arg(&key).arg(payloads).exec(&mut bed.admin)?;
     }
-    Ok(times)
-}
-
-/// Does it once at the end of each second.
-fn paced(seconds: u32, mut task: impl FnMut() -> Outcome<Duration>) -> Outcome<Vec<Duration>> {
-    let begin = Instant::now();
-    let mut at = |second: u32| {
-        sleep(Duration::from_secs(second.into()).saturating_sub(begin.elapsed()));
-        task()
-    };
-    (1..=seconds).map(&mut at).collect()
-}
-
-/// What Redis had to do.
-struct Load {
-    cpu_ms: f64,
-    commands: f64,
-    /// How often it woke up to read from a socket: for small requests the number of round trips.
-    reads: f64,
-}
-
-impl Load {
-    fn per(self, times: f64) -> Self {
-        Self { cpu_ms: self.cpu_ms / times, commands: self.commands / times, reads: self.reads / times }
-    }
-}
-
-/// One Redis with its queues. The fields are dropped in this order: Redis, then its directory.
-struct Bed {
-    redis: Process,
-    dir: ScratchDir,
-    port: u16,
-    url: String,
-    admin: redis::Connection,
-    idle_ms: f64,
-}
-
-impl Bed {
-    fn new() -> Outcome<Self> {
-        let dir = ScratchDir::new()?;
-        let port = free_address()?.port();
-        let mut command = command("redis-server");
-        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(&dir.0);
-        // its own ticks, 10 a second, would cost more than a poll of a few queues
-        command.args(["--hz", "1", "--dynamic-hz", "no"]);
-        let mut redis = Process::spawn(&mut command)?;
-        let url = format!("redis://127.0.0.1:{port}");
-        let client = redis::Client::open(url.as_str())?;
-        let admin = redis.wait_for(|| client.get_connection().ok())?;
-        Ok(Self { redis, dir, port, url, admin, idle_ms: 0.0 })
-    }
-
-    /// Lists and streams of 5 entries of 200 bytes. Of each stream 2 entries are pending, 3 wait.
-    fn fill(&mut self, n: usize) -> Outcome<()> {
-        let (lists, streams) = split(n);
-        let payload = |name: &str, entry: u32| format!("{:x<200}", format!("{name}-{entry}-"));
-        for key in (0..lists).map(|i| format!("q:list:{i}")) {
-            let payloads: Vec<_> = (0..5).map(|entry| payload(&key, entry)).collect();
-            redis::cmd("LPUSH").arg(&key).arg(payloads).exec(&mut self.admin)?;
+    for key in (0..streams).map(|i| format!("q:stream:{i}")) {
+        let mut pipe = redis::pipe();
+        for entry in 0..5 {
+            pipe.cmd("XADD").arg(&[&key, "*", "data", &payload(&key, entry)]);
         }
-        for key in (0..streams).map(|i| format!("q:stream:{i}")) {
-            let mut pipe = redis::pipe();
-            for entry in 0..5 {
-                pipe.cmd("XADD").arg(&[&key, "*", "data", &payload(&key, entry)]);
+        pipe.cmd("XGROUP").arg(&["CREATE", &key, "workers", "0"]);
+        pipe.cmd("XREADGROUP").arg(&["GROUP", "workers", "one", "COUNT", "2"]);
+        pipe.arg(&["STREAMS", &key, ">"]);
+        pipe.exec(&mut bed.admin)?;
+    }
+    Ok(())
+}
+
+/// The commands of one whole poll, as MONITOR shows them: those between two silences.
+fn capture_poll(bed: &Bed) -> Outcome<Batch> {
+    let mut monitor = redis::Client::open(bed.url.as_str())?.get_connection()?;
+    monitor.set_read_timeout(Some(PATIENCE))?;
+    monitor.send_packed_command(&redis::cmd("MONITOR").get_packed_command())?;
+    let (mut batch, mut is_whole) = (Batch::default(), false);
+    let (begin, mut last) = (Instant::now(), f64::INFINITY);
+    while begin.elapsed() < PATIENCE {
+        let line: String = redis::from_redis_value(monitor.recv_response()?)?;
+        let Some((at, words)) = parse_monitor(&line) else {
+            continue; // the OK
+        };
+        if at - last > POLL_GAP_SECONDS {
+            if is_whole {
+                return Ok(batch);
             }
-            pipe.cmd("XGROUP").arg(&["CREATE", &key, "workers", "0"]);
-            pipe.cmd("XREADGROUP").arg(&["GROUP", "workers", "one", "COUNT", "2"]);
-            pipe.arg(&["STREAMS", &key, ">"]);
-            pipe.exec(&mut self.admin)?;
+            (batch, is_whole) = (Batch::default(), true);
         }
-        Ok(())
+        last = at;
+        batch.commands += 1;
+        let (name, arguments) = words.split_first().ok_or("MONITOR shows no command")?;
+        let command = redis::cmd(name).arg(arguments).get_packed_command();
+        batch.bytes.extend_from_slice(&command);
     }
-
-    fn measure_idle(&mut self, plan: &Plan) -> Outcome<()> {
-        let length = Duration::from_secs(plan.seconds.into());
-        let ((), load) = self.observe(|| {
-            sleep(length);
-            Ok(())
-        })?;
-        self.idle_ms = load.cpu_ms / length.as_secs_f64();
-        Ok(())
-    }
-
-    /// Does the work and tells the load that Redis had from it, less its idle CPU and our own INFO.
-    fn observe<T>(&mut self, work: impl FnOnce() -> Outcome<T>) -> Outcome<(T, Load)> {
-        let settle = || sleep(Duration::from_millis(5)); // until Redis sleeps again
-        let (commands, reads) = self.stats()?;
-        settle();
-        let (begin, cpu) = (Instant::now(), self.redis.cpu_ms()?);
-        let result = work()?;
-        settle();
-        let idle = self.idle_ms * begin.elapsed().as_secs_f64();
-        let cpu_ms = (self.redis.cpu_ms()? - cpu - idle).max(0.0);
-        let (commands_after, reads_after) = self.stats()?;
-        let load = Load { cpu_ms, commands: commands_after - commands - 1.0, reads: reads_after - reads - 1.0 };
-        Ok((result, load))
-    }
-
-    fn stats(&mut self) -> Outcome<(f64, f64)> {
-        let text: Vec<u8> = redis::cmd("INFO").arg("stats").query(&mut self.admin)?;
-        let commands = sample(&text, "total_commands_processed:")?;
-        Ok((commands, sample(&text, "total_reads_processed:")?))
-    }
-
-    /// The commands of one whole poll, as MONITOR shows them: those between two silences.
-    fn capture_poll(&self) -> Outcome<Batch> {
-        let mut monitor = redis::Client::open(self.url.as_str())?.get_connection()?;
-        monitor.set_read_timeout(Some(PATIENCE))?;
-        monitor.send_packed_command(&redis::cmd("MONITOR").get_packed_command())?;
-        let (mut batch, mut is_whole) = (Batch::default(), false);
-        let (begin, mut last) = (Instant::now(), f64::INFINITY);
-        while begin.elapsed() < PATIENCE {
-            let line: String = redis::from_redis_value(monitor.recv_response()?)?;
-            let Some((at, words)) = parse_monitor(&line) else {
-                continue; // the OK
-            };
-            if at - last > POLL_GAP_SECONDS {
-                if is_whole {
-                    return Ok(batch);
-                }
-                (batch, is_whole) = (Batch::default(), true);
-            }
-            last = at;
-            batch.commands += 1;
-            let (name, arguments) = words.split_first().ok_or("MONITOR shows no command")?;
-            let command = redis::cmd(name).arg(arguments).get_packed_command();
-            batch.bytes.extend_from_slice(&command);
-        }
-        Err("MONITOR shows no silence between the polls of queue-exporter".into())
-    }
+    Err("MONITOR shows no silence between the polls of queue-exporter".into())
 }
 
 /// The time and the words of `1700000000.123456 [0 127.0.0.1:5555] "LLEN" "q:list:0"`. Nothing here
@@ -408,144 +297,6 @@ fn first_queue_is_up(body: &[u8]) -> bool {
     String::from_utf8_lossy(body)
         .lines()
         .any(|line| line.starts_with("redis_queue_up{") && line.contains("queue=\"q:list:0\"") && line.ends_with(" 1"))
-}
-
-/// The number after `name` at the start of a line, in a scrape or in Redis' INFO.
-fn sample(text: &[u8], name: &str) -> Outcome<f64> {
-    let text = String::from_utf8_lossy(text);
-    let value = text.lines().find_map(|line| line.strip_prefix(name));
-    let value = value.ok_or_else(|| format!("an answer lacks {name}"))?;
-    Ok(value.trim().parse()?)
-}
-
-/// One GET of /metrics on a new connection, to the end of the body. By HTTP/1.0, so that the body
-/// comes neither in chunks nor on a kept connection; without gzip.
-fn scrape(address: SocketAddr, body: &mut Vec<u8>) -> Outcome<Duration> {
-    body.clear();
-    let begin = Instant::now();
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    stream.read_to_end(body)?;
-    let time = begin.elapsed();
-    if body.get(8..13) != Some(b" 200 ") {
-        let head = String::from_utf8_lossy(body.get(..40).unwrap_or(body));
-        return Err(format!("a scrape was answered with {head:?}").into());
-    }
-    Ok(time)
-}
-
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// Starts an exporter as often as the plan says and keeps the last one running. The time is the
-/// median from spawn to the first good scrape.
-fn start(
-    command: &mut Command,
-    address: SocketAddr,
-    plan: &Plan,
-    is_good: fn(&[u8]) -> bool,
-) -> Outcome<(Process, f64)> {
-    let (mut times, mut body) = (Vec::new(), Vec::new());
-    loop {
-        let begin = Instant::now();
-        let mut process = Process::spawn(command)?;
-        process.wait_for(|| {
-            scrape(address, &mut body).ok()?;
-            is_good(&body).then_some(())
-        })?;
-        times.push(begin.elapsed());
-        if times.len() >= plan.starts {
-            return Ok((process, Times::of(&times).p50));
-        }
-    }
-}
-
-/// A command that takes no settings from our own environment.
-fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().envs(env::var("PATH").map(|path| ("PATH", path)));
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
-/// A directory of ours, removed at the end.
-struct ScratchDir(PathBuf);
-
-impl ScratchDir {
-    fn new() -> io::Result<Self> {
-        let name = format!("queue-exporter-bench-{}", std::process::id());
-        let path = env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for ScratchDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A child that does not outlive us, whatever fails.
-struct Process {
-    child: Child,
-    name: String,
-}
-
-impl Process {
-    fn spawn(command: &mut Command) -> Outcome<Self> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        match command.spawn() {
-            Ok(child) => Ok(Self { child, name }),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(format!("no {name} here: install that package, or build that binary").into())
-            }
-            Err(error) => Err(format!("can't start {name}: {error}").into()),
-        }
-    }
-
-    /// Asks every millisecond until there is an answer.
-    fn wait_for<T>(&mut self, mut ask: impl FnMut() -> Option<T>) -> Outcome<T> {
-        let begin = Instant::now();
-        loop {
-            if let Some(answer) = ask() {
-                return Ok(answer);
-            }
-            if let Some(status) = self.child.try_wait()? {
-                return Err(format!("{} ended at once, with {status}", self.name).into());
-            }
-            if begin.elapsed() > PATIENCE {
-                return Err(format!("{} is not ready after {PATIENCE:?}", self.name).into());
-            }
-            sleep(Duration::from_millis(1));
-        }
-    }
-
-    /// The CPU time of its threads, from schedstat: /proc/PID/stat counts in ticks of 10 ms, which is
-    /// more than most of what is measured here.
-    fn cpu_ms(&self) -> Outcome<f64> {
-        let mut nanoseconds = 0.0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // a thread may end between the two reads
-            let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-            nanoseconds += text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0);
-        }
-        Ok(nanoseconds / 1e6)
-    }
-
-    fn peak_mb(&self) -> Outcome<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        Ok(sample(status.replace(" kB", "").as_bytes(), "VmHWM:")? / 1024.0)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Commands as they go over the wire.
