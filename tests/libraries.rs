@@ -163,7 +163,10 @@ fn every_recorded_state_reads_as_it_is() {
     let mut states = 0;
     for name in names {
         let truth = truth(&name);
-        let Some(queues) = truth["queues"].as_object().filter(|_| truth["readable"].is_null()) else { continue };
+        let Some(queues) = truth["queues"].as_object().filter(|queues| queues.keys().all(|name| name.contains(':')))
+        else {
+            continue;
+        };
         let redis = Redis::start();
         load_fixture(&redis, &format!("{name}.jsonl"));
         let now_ms = truth["now_ms"].as_f64().unwrap();
@@ -191,7 +194,7 @@ fn every_recorded_state_reads_as_it_is() {
         }
         states += 1;
     }
-    assert!(states > 20, "only {states} states");
+    assert!(states > 10, "only {states} states");
 }
 
 fn assert_true(what: &str, truth: &Value, seen: &Observation, now_ms: f64) {
@@ -405,15 +408,15 @@ fn row(name: &str, file: &str, specs: &str, now_ms: f64) -> String {
 fn the_readme_says_of_each_library_what_it_publishes() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let fixtures = [
-        ("apalis", "apalis-1.0.0-busy.jsonl", "apalis:emails", 1_795_602_223_003.0),
+        ("apalis", "apalis-redis-1.0.0-busy.jsonl", "apalis:emails", 1_795_603_751_256.0),
         ("arq", "arq.jsonl", "arq:emails", 1_795_573_863_309.0),
-        ("asynq", "asynq-0.26.0-busy.jsonl", "asynq:почта-é", 1_795_602_223_003.0),
+        ("asynq", "asynq-0.26.0-busy.jsonl", "asynq:emails", 1_795_603_751_256.0),
         ("bull", "bull.jsonl", "bull:emails,bull:reports", 1_795_573_383_347.0),
         ("bullmq", "bullmq.jsonl", "bullmq:emails", 1_795_573_341_172.0),
         ("celery", "celery.jsonl", "celery:emails", 1_795_573_484_681.0),
         ("dramatiq", "dramatiq.jsonl", "dramatiq:emails", 1_795_573_812_475.0),
         ("huey", "huey.jsonl", "huey:emails", 1_795_573_931_928.0),
-        ("laravel", "laravel-source-busy.jsonl", "laravel:default", 1_795_600_000_000.0),
+        ("laravel", "laravel-13.31.0-busy.jsonl", "laravel:emails", 1_795_604_000_000.0),
         ("resque", "resque-source-busy.jsonl", "resque:mail", 1_795_600_000_000.0),
         ("rq", "rq.jsonl", "rq:emails", 1_795_573_797_196.0),
         ("saq", "saq.jsonl", "saq:emails", 1_795_573_894_190.0),
@@ -432,5 +435,105 @@ fn the_readme_says_of_each_library_what_it_publishes() {
         let page = std::fs::read_to_string(format!("{}/docs/{name}.md", env!("CARGO_MANIFEST_DIR")));
         let page = page.unwrap_or_else(|error| panic!("docs/{name}.md: {error}"));
         assert!(page.contains(&format!("'{name}:")), "docs/{name}.md does not say how to name a queue");
+    }
+}
+
+/// The states of libraries in other languages: truths in the recorders' own words, `waiting` and so on a queue.
+#[test]
+fn every_state_recorded_in_other_languages_reads_as_it_is() {
+    let mut states = 0;
+    for (prefix, layout) in [
+        ("bullmq-", "bullmq"),
+        ("bull-", "bull"),
+        ("sidekiq-", "sidekiq"),
+        ("asynq-", "asynq"),
+        ("apalis-redis-", "apalis"),
+        ("laravel-", "laravel"),
+        ("node-resque-", "resque"),
+    ] {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+        let files =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        for name in files
+            .filter(|file| file.starts_with(prefix))
+            .filter_map(|file| Some(file.strip_suffix(".jsonl")?.to_string()))
+        {
+            let truth = truth(&name);
+            let queues = truth["queues"].as_object().unwrap();
+            let redis = Redis::start();
+            load_fixture(&redis, &format!("{name}.jsonl"));
+            let spec = |(name, truth): (&String, &Value)| match truth["prefix"].as_str() {
+                Some(prefix) => format!("{layout}:{}?prefix={prefix}", name.rsplit(':').next().unwrap()),
+                None => format!("{layout}:{name}"),
+            };
+            let specs: Vec<String> = queues.iter().map(spec).collect();
+            let now_ms = truth["now_ms"].as_f64().unwrap();
+            let (outcomes, globals) = read(&redis, &specs.join(","), now_ms);
+            for ((queue, truth), outcome) in queues.iter().zip(outcomes) {
+                let what = format!("{name}: {queue}");
+                let seen = outcome.unwrap_or_else(|error| panic!("{what}: {error}"));
+                assert_recorded(&what, truth, &seen, now_ms);
+            }
+            if let Some(wide) = truth["global"].as_object() {
+                let globals = globals.unwrap();
+                let number = |field: &str| wide.get(field).and_then(Value::as_u64);
+                let delayed = globals.delayed.map(|delayed| delayed + globals.due.unwrap_or(0));
+                assert_eq!(delayed, number("delayed"), "{name}: delayed");
+                assert_eq!((globals.retrying, globals.dead), (number("retrying"), number("dead")), "{name}");
+                assert_eq!(globals.failed, number("failed_total"), "{name}: failed");
+                let all = number("processed_total").zip(number("failed_total")).map(|(done, failed)| done + failed);
+                assert_eq!(globals.processed, all, "{name}: processed");
+            }
+            states += 1;
+        }
+    }
+    assert!(states >= 50, "only {states} states");
+}
+
+fn assert_recorded(what: &str, truth: &Value, seen: &Observation, now_ms: f64) {
+    let number = |field: &str| truth[field].as_u64().unwrap_or(0);
+    let is_apalis = what.starts_with("apalis");
+    let waiting = number("waiting");
+    // In BullMQ 4 a lifo job may stand behind the mark that wakes the workers, which then is not seen to be one.
+    let mark = u64::from(what == "bullmq-4.18.3-priority: emails");
+    if is_apalis {
+        // Every job goes through the sorted set by due time: those that wait there can't be told from the delayed.
+        let all = seen.length.unwrap() + seen.due.unwrap() + seen.delayed.unwrap();
+        assert_eq!(all, waiting + number("delayed") + number("retrying"), "{what}: waiting, delayed, retrying");
+    } else {
+        assert_eq!(seen.length, Some(waiting + mark), "{what}: waiting");
+    }
+    if let Some(in_flight) = seen.in_flight {
+        let held = in_flight + seen.abandoned.unwrap_or(0);
+        let truth = number("in_flight") + number("abandoned");
+        // Sidekiq shows what a killed process ran until its keys end, a minute later.
+        let lingers = held == truth + number("lost") && what.starts_with("sidekiq");
+        assert!(held == truth || lingers, "{what}: {held} in flight or of a worker that was killed, truly {truth}");
+    }
+    if let Some(delayed) = seen.delayed.filter(|_| !is_apalis) {
+        let later = delayed + seen.retrying.unwrap_or(0);
+        assert_eq!(
+            later,
+            number("delayed") - number("delayed_overdue") + number("retrying"),
+            "{what}: delayed, retrying"
+        );
+        assert_eq!(seen.due.unwrap_or(0), number("delayed_overdue"), "{what}: due");
+    }
+    if let Some(dead) = seen.dead {
+        assert_eq!(dead, number("dead"), "{what}: dead");
+    }
+    if let Some(paused) = seen.paused {
+        assert_eq!(Some(paused), truth["paused"].as_bool(), "{what}: paused");
+    }
+    if waiting > 0 && number("delayed_overdue") + number("retrying") == 0 {
+        let truth = (now_ms - truth["oldest_enqueued_at_ms"].as_f64().unwrap()) / 1e3;
+        match seen.age {
+            Age::Known { seconds, error } => {
+                // The producer's clock is up to 60 ms before the time that the library stores.
+                assert!((seconds - truth).abs() <= error + 0.1, "{what}: age {seconds} +- {error}, truly {truth}");
+            }
+            Age::AtLeast(seconds) => assert!(seconds <= truth + 0.1, "{what}: at least {seconds}, truly {truth}"),
+            Age::Unknown => panic!("{what}: no age"),
+        }
     }
 }

@@ -1,22 +1,25 @@
-//! `bullmq:QUEUE`: [BullMQ](https://github.com/taskforcesh/bullmq) 3 to 5. Key names from its `src/classes/queue-keys.ts`.
+//! `bullmq:QUEUE`: [BullMQ](https://github.com/taskforcesh/bullmq) 3 to 6. Key names from its `src/classes/queue-keys.ts`.
 //!
 //! | option | |
 //! |---|---|
 //! | `prefix` | `bull` unless set, as the option of Queue and Worker; `{bull}` in a Cluster |
 //!
-//! Waiting jobs are ids in the list `wait` (LPUSH, taken from the right), in `paused` while the queue is paused, and in the
-//! sorted set `prioritized`. A job's hash holds the time at which it was added and its delay: its age counts from the
+//! Waiting jobs are ids in the list `wait` (LPUSH, taken from the right) and in the sorted set `prioritized`; up to BullMQ 5
+//! they are in the list `paused` while the queue is paused, in BullMQ 6 that list holds only what an older one left there.
+//! BullMQ 3 has jobs with a priority in `wait` itself, as [`super::bull`] has. A job's hash holds the time at which it was added and its delay: its age counts from the
 //! moment when it could first run. With more than one prioritized job the oldest can't be told, for they are sorted by
 //! priority: the age is then at least that of the next one, and of the oldest in `wait`. Jobs done are counted by the library where its workers have
 //! `metrics` on, else they are seen from outside as they are taken from `wait`; every poll that saw prioritized jobs is
 //! a gap then. BullMQ 3 and 4 wake their workers by an id `0:TIME` in `wait`, which is no job: it is left out of the
-//! length, and while there are delayed or prioritized jobs what comes and goes is not counted there.
+//! length, and while there are delayed or prioritized jobs what comes and goes is not counted there. In BullMQ 4 a `lifo` job
+//! may stand behind that id: the length is then one too many.
 //!
-//! Cost of a look: 15 commands, and an HMGET for each of the two next jobs in a second round when it is another one.
+//! Cost of a look: 17 commands, and an HMGET for each of the two next jobs in a second round when it is another one.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
 use super::{Layout, Name, Observation, Options, join};
+use crate::curve::Age;
 use crate::flow::{Count, Counts};
 use crate::reads::{Read, ReadError, Replies, Reply, bytes_of, counter};
 use crate::times::Unit;
@@ -26,13 +29,20 @@ struct BullMq {
     wait: Bytes,
     paused: Bytes,
     prioritized: Bytes,
+    /// Of BullMQ 3: jobs of `wait` that have a priority.
+    priority: Bytes,
     active: Bytes,
     delayed: Timed,
     failed: Bytes,
     meta: Bytes,
     completed_metrics: Bytes,
     failed_metrics: Bytes,
-    is_paused: bool,
+    /// Whether the jobs are in `paused`.
+    is_moved: bool,
+    /// Whether that has changed since they were asked for.
+    changed: bool,
+    /// Jobs of `wait` that have a priority, of BullMQ 3.
+    in_front: u64,
     had_prioritized: bool,
     /// The next prioritized job, and whether it is the only one.
     next: Option<(Bytes, bool)>,
@@ -54,6 +64,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
         wait: of("wait"),
         paused: of("paused"),
         prioritized: of("prioritized"),
+        priority: of("priority"),
         active: of("active"),
         // A score is the due time in milliseconds times 4096, plus a number below that.
         delayed: Timed::scaled(of("delayed"), 4_096_000.0, 4_095.0).with_first(),
@@ -61,7 +72,9 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
         meta: of("meta"),
         completed_metrics: of("metrics:completed"),
         failed_metrics: of("metrics:failed"),
-        is_paused: false,
+        is_moved: false,
+        changed: false,
+        in_front: 0,
         had_prioritized: false,
         next: None,
         marks: [false; 2],
@@ -92,21 +105,22 @@ pub(super) fn metric(reply: Option<Bytes>) -> Option<u64> {
     counter(&reply?)
 }
 
-/// Whether a version such as `bullmq:4.18.3` is one before 5; those before 4.13 say none.
-fn is_old(version: Option<&Reply>) -> bool {
-    let Some(Reply::Bytes(version)) = version else { return true };
-    let major = std::str::from_utf8(version)
-        .ok()
-        .and_then(|text| text.strip_prefix("bullmq:")?.split('.').next()?.parse().ok());
-    major.is_some_and(|major: u32| major < 5)
+/// The first number of a version such as `bullmq:4.18.3`; 0 where it says none, as versions before 3.16 do.
+fn major(version: Option<&Reply>) -> u32 {
+    let Some(Reply::Bytes(version)) = version else { return 0 };
+    let number = |text: &str| text.strip_prefix("bullmq:")?.split('.').next()?.parse().ok();
+    std::str::from_utf8(version).ok().and_then(number).unwrap_or(0)
 }
 
 impl Beside for BullMq {
     fn reads(&self, now: f64) -> Vec<Read> {
         let count = || Bytes::from_static(b"count");
-        // The list that the jobs are not in holds a marker of old versions at most.
+        // Of the two lists one is watched, and the other mostly empty.
+        let other = if self.is_moved { &self.wait } else { &self.paused };
         let mut reads = vec![
             Read::HashGets(self.meta.clone(), &["paused", "version"]),
+            Read::ListLength(other.clone()),
+            Read::SetSize(self.priority.clone()),
             Read::SetSize(self.prioritized.clone()),
             Read::SetFirst(self.prioritized.clone()),
             Read::ListLength(self.active.clone()),
@@ -120,7 +134,13 @@ impl Beside for BullMq {
 
     fn seen(&mut self, replies: &mut Replies, now: f64) -> Result<Observation, ReadError> {
         let meta = replies.array()?;
-        self.is_paused = matches!(meta.first(), Some(Reply::Bytes(_)));
+        let is_paused = matches!(meta.first(), Some(Reply::Bytes(_)));
+        let major = major(meta.get(1));
+        let other = replies.count()?;
+        self.in_front = replies.count()?;
+        let moves = is_paused && major < 6;
+        self.changed = moves != self.is_moved;
+        self.is_moved = moves;
         let prioritized = replies.count()?;
         let next = bytes_of(replies.array()?).into_iter().next();
         self.next = next.map(|id| (id, prioritized == 1));
@@ -131,17 +151,18 @@ impl Beside for BullMq {
         let delayed = self.delayed.seen(replies, now)?;
         self.has_metrics = completed.is_some();
         let [before, _] = self.marks;
-        self.marks = [is_old(meta.get(1)) && prioritized + delayed.due + delayed.later > 0, before];
-        let gap = prioritized > 0 || self.had_prioritized;
-        self.had_prioritized = prioritized > 0;
+        self.marks = [major < 5 && prioritized + delayed.due + delayed.later > 0, before];
+        let has_priorities = prioritized + self.in_front > 0;
+        let gap = has_priorities || self.had_prioritized;
+        self.had_prioritized = has_priorities;
         let processed = completed.map(|completed| completed + failed.unwrap_or(0));
         Ok(Observation {
-            length: Some(prioritized),
+            length: Some(prioritized + other),
             in_flight: Some(in_flight),
             due: Some(delayed.due),
             delayed: Some(delayed.later),
             dead: Some(dead),
-            paused: Some(self.is_paused),
+            paused: Some(is_paused),
             age: delayed.overdue,
             counts: Counts { processed: processed.into(), failed: failed.into(), gap, ..Counts::default() },
             ..Observation::default()
@@ -153,6 +174,9 @@ impl Beside for BullMq {
     }
 
     fn finish(&self, observation: &mut Observation) {
+        if let (1.., Age::Known { seconds, .. }) = (self.in_front, observation.age) {
+            observation.age = Age::AtLeast(seconds);
+        }
         if self.marks.contains(&true) {
             observation.counts.arrivals = Count::Unknown;
             if !self.has_metrics {
@@ -161,7 +185,16 @@ impl Beside for BullMq {
         }
     }
 
+    /// Asks anew when the jobs were moved: the length of the other list was that of this one.
+    fn again(&self) -> bool {
+        self.changed
+    }
+
+    fn skip(&self) -> u64 {
+        self.in_front
+    }
+
     fn list(&self) -> Option<&Bytes> {
-        Some(if self.is_paused { &self.paused } else { &self.wait })
+        Some(if self.is_moved { &self.paused } else { &self.wait })
     }
 }

@@ -6,7 +6,7 @@
 //! | `prefix` | the prefix of the application's Redis connection, `laravel_database_` unless set; `none` for none |
 //!
 //! Waiting jobs are JSON in the list `queues:QUEUE` (RPUSH, taken from the left), with `pushedAt` (Horizon) or `createdAt`
-//! (since Laravel 11) in seconds; older ones hold no time, and the age is seen from outside. Jobs in flight are in the
+//! (recent versions, in whole seconds, so to within half a second); older ones hold no time, and the age is seen from outside. Jobs in flight are in the
 //! sorted set `reserved` until their time runs out: those past it are abandoned, for the next worker that looks puts them
 //! back. Retries wait among the delayed; failed jobs are in the SQL database. Jobs done are seen from outside, as they are
 //! taken from the list. In a Cluster the queue is named `{QUEUE}`, braces included.
@@ -31,7 +31,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let of = |name: &str| join(&[&prefix, b"queues:", &queue, name.as_bytes()]);
     let beside =
         Laravel { delayed: Timed::seconds(of(":delayed")).with_first(), reserved: Timed::seconds(of(":reserved")) };
-    ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came))], beside)
+    ListQueue::boxed(vec![Line::new(of(""), false, Stored::Element(came)).within(0.5)], beside)
 }
 
 pub(super) fn came(payload: &[u8]) -> Option<f64> {
@@ -39,8 +39,12 @@ pub(super) fn came(payload: &[u8]) -> Option<f64> {
         return None;
     }
     let job: serde_json::Value = serde_json::from_slice(payload).ok()?;
-    // Horizon's is text with a fraction.
-    times::from_json(job.get("pushedAt").or(job.get("createdAt"))?, Some(Unit::Seconds))
+    match job.get("pushedAt") {
+        // Horizon's is text with a fraction.
+        Some(pushed) => times::from_json(pushed, Some(Unit::Seconds)),
+        // Whole seconds, cut down: the middle of the second is off by half a second at most.
+        None => times::from_json(job.get("createdAt")?, Some(Unit::Seconds)).map(|second| second + 0.5),
+    }
 }
 
 impl Beside for Laravel {

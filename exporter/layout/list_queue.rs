@@ -94,6 +94,8 @@ pub(super) struct Line {
     stored: Stored,
     /// Jobs between the end that is taken from and the one whose time is read.
     skip: u64,
+    /// The most by which a stored time can be off, in seconds.
+    error: f64,
     /// Whether an element is no job, but a mark that the library left at the end that is taken from.
     is_mark: fn(&[u8]) -> bool,
     /// Such marks, 0 or 1, of the look that is under way.
@@ -194,12 +196,18 @@ impl Line {
             fifo,
             stored,
             skip: 0,
+            error: 0.0,
             is_mark: |_| false,
             marks: 0,
             seen: None,
             chase: Chase::default(),
             oldest: None,
         }
+    }
+
+    /// The same where stored times are only so exact, in seconds.
+    pub fn within(self, error: f64) -> Self {
+        Self { error, ..self }
     }
 
     /// The same where the library may leave a mark among its jobs.
@@ -258,7 +266,8 @@ impl Line {
         } else if let Some((time, seconds)) = time.and_then(|time| Some((time, times::age(time, now)?))) {
             // Pushed in before jobs that came earlier: those are older, and how much can't be seen.
             let hides_older = self.fifo.has_returned_jobs() && self.oldest.is_some_and(|oldest| time > oldest);
-            seen.age = if hides_older { Age::AtLeast(seconds) } else { Age::Known { seconds, error: 0.0 } };
+            let error = self.error;
+            seen.age = if hides_older { Age::AtLeast(seconds - error) } else { Age::Known { seconds, error } };
             self.oldest = if hides_older { self.oldest } else { Some(time) };
         }
         self.start();
