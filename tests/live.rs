@@ -299,6 +299,8 @@ libraries! {
         variables &[("TASKIQ_STREAM", "1")], counts true;
     saq: ["CACHE/current/bin/python", "saq_app.py"], "saq:live", Both, ahead 0.0;
     sidekiq: ["ruby", "sidekiq_app.rb"], "sidekiq:live", Waiting, ahead 0.0;
+    bullmq_6: ["node", "bullmq.js"], "bullmq:live", Both, ahead 0.0,
+        variables &[("BULLMQ", "bullmq6"), ("BULLMQ_METRICS", "1")], counts true;
     bullmq_5: ["node", "bullmq.js"], "bullmq:live", Both, ahead 0.0, variables &[("BULLMQ_METRICS", "1")], counts true;
     bullmq_4: ["node", "bullmq.js"], "bullmq:live", Both, ahead 0.0, variables &[("BULLMQ", "bullmq4")];
 }

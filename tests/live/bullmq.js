@@ -1,4 +1,4 @@
-// BullMQ 5 (or 4, with BULLMQ=bullmq4): the same course as common.py. The worker is this program again, with `worker` as its
+// BullMQ 5 (or 4 or 6, with BULLMQ=bullmq4 or bullmq6): the same course as common.py. The worker is this program again, with `worker` as its
 // argument; metrics are on with BULLMQ_METRICS, so that the library counts what it has done.
 const fs = require('fs');
 const { spawn } = require('child_process');

@@ -5,6 +5,10 @@ set -eu
 here=$(dirname "$(realpath "$0")")
 cache=$1
 mkdir -p "$cache"
+python3 -c 'import ensurepip' 2>/dev/null || {
+    echo "setup: python3 makes no virtual environments here; install the package python3-venv" >&2
+    exit 1
+}
 for requirements in "$here"/requirements/*.txt; do
     environment=$cache/$(basename "$requirements" .txt)
     cmp -s "$requirements" "$environment/installed.txt" && continue
