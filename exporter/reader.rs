@@ -16,9 +16,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Queues read in one round trip: their commands take Redis 2 to 4 ms, in runs of 50 us between which others get in.
 const SLICE: usize = 1_000;
-/// Rounds that a layout may ask for in one look. The longest is a key that has become of another type, whose type is asked
-/// for, and which is then read in three.
-const ROUNDS: usize = 5;
+/// Rounds that a layout may ask for in one look. The longest is a BullMQ queue that was paused and got an overdue job since
+/// the last look: it finds out one after the other where the jobs are, that some are delayed, that some are due, and when
+/// the oldest came.
+const ROUNDS: usize = 6;
 
 /// What a look at one queue gave.
 pub type Outcome = Result<Observation, ReadError>;

@@ -11,7 +11,7 @@
 //! back. Retries wait among the delayed; failed jobs are in the SQL database. Jobs done are seen from outside, as they are
 //! taken from the list. In a Cluster the queue is named `{QUEUE}`, braces included.
 //!
-//! Cost of a look: 8 commands, LRANGE of the oldest job and ZRANGE of the first delayed one among them.
+//! Cost of a look: 5 commands, LRANGE of the oldest job among them; up to 3 more where there are jobs in flight or delayed ones.
 
 use super::list_queue::{Beside, Line, ListQueue, Stored};
 use super::timed::Timed;
@@ -65,5 +65,9 @@ impl Beside for Laravel {
             age: delayed.overdue,
             ..Observation::default()
         })
+    }
+
+    fn again(&self) -> bool {
+        self.delayed.again() || self.reserved.again()
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn build(prefix: &Bytes) -> Box<dyn Overview> {
 impl Processes {
     /// `schedule` and `retry`.
     fn timed(&self) -> [Timed; 2] {
-        ["schedule", "retry"].map(|name| Timed::seconds(self.key(name)))
+        ["schedule", "retry"].map(|name| Timed::seconds(self.key(name)).in_one_round())
     }
 
     fn key(&self, name: &str) -> Bytes {
@@ -81,7 +81,7 @@ impl Overview for Processes {
     fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Globals>, ReadError> {
         let Some(mut globals) = self.globals.take() else {
             self.crew.registered(replies)?;
-            let [schedule, retry] = self.timed().map(|set| set.seen(replies, look.unix));
+            let [schedule, retry] = self.timed().map(|mut set| set.seen(replies, look.unix));
             let (schedule, retry) = (schedule?, retry?);
             self.globals = Some(Globals {
                 due: Some(schedule.due + retry.due),
