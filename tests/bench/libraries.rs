@@ -96,9 +96,9 @@ fn measure_ours(bed: &mut Bed, library: &Library, n: usize) -> Outcome<Figures> 
     let mut body = Vec::new();
     scrape(address, &mut body)?;
     let ((scrapes, cpu_ms, polls), load) = bed.observe(|| {
-        let (cpu, polls) = (process.cpu_ms()?, sample(&body, POLLS)?);
+        let (cpu, polls) = (process.cpu_with_ended_threads_ms()?, sample(&body, POLLS)?);
         let scrapes = paced(SECONDS, || scrape(address, &mut body))?;
-        Ok((scrapes, process.cpu_ms()? - cpu, sample(&body, POLLS)? - polls))
+        Ok((scrapes, process.cpu_with_ended_threads_ms()? - cpu, sample(&body, POLLS)? - polls))
     })?;
     let length = String::from_utf8_lossy(&body).contains(&format!("layout=\"{}\"}} {JOBS}\n", library.layout));
     if !length {
@@ -114,12 +114,13 @@ fn measure_peer(bed: &mut Bed, library: &Library, n: usize) -> Outcome<Figures> 
     command.stderr(Stdio::null());
     let (process, _) = start(&mut command, address, 1, |body| String::from_utf8_lossy(body).contains("q0"))?;
     let mut body = Vec::new();
-    let ((scrapes, cpu_ms), load) = bed.observe(|| {
-        let cpu = process.cpu_ms()?;
-        let scrapes = repeat(SECONDS, || scrape(address, &mut body))?;
-        Ok((scrapes, process.cpu_ms()? - cpu))
+    // once a second for its CPU, as ours is; back to back for its latency, with warm caches
+    let ((count, cpu_ms), load) = bed.observe(|| {
+        let cpu = process.cpu_with_ended_threads_ms()?;
+        let scrapes = paced(SECONDS, || scrape(address, &mut body))?;
+        Ok((scrapes.len() as f64, process.cpu_with_ended_threads_ms()? - cpu))
     })?;
-    let count = scrapes.len() as f64;
+    let scrapes = repeat(SECONDS, || scrape(address, &mut body))?;
     let load = load.per(count);
     Ok(Figures { scrape: Times::of(&scrapes), cpu_ms: cpu_ms / count, commands: load.commands, reads: load.reads })
 }
