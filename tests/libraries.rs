@@ -265,6 +265,22 @@ impl Watch {
 }
 
 #[test]
+fn what_a_failed_look_had_counted_is_missing_and_the_next_one_says_so() {
+    let mut watch = Watch::start("list:q?delayed=later", 1_795_600_000_000.0);
+    watch.redis.say("LPUSH q a b c");
+    watch.look();
+    watch.redis.say("LPUSH q d");
+    assert!(!watch.look().counts.gap);
+    watch.redis.say("SET later text");
+    watch.redis.say("LPUSH q e");
+    assert!(watch.runtime.block_on(watch.reader.read()).pop().unwrap().is_err());
+    watch.redis.say("DEL later");
+    let seen = watch.look();
+    assert!(seen.counts.gap || seen.counts.arrivals == Count::Step(1));
+    assert!(!watch.look().counts.gap);
+}
+
+#[test]
 fn a_job_put_in_at_the_front_hides_older_ones_and_the_age_says_so() {
     let mut watch = Watch::start("rq:q", 1_795_600_000_000.0);
     for (job, at) in [("a", "09:46:00"), ("b", "09:46:10"), ("urgent", "09:46:30")] {

@@ -33,6 +33,8 @@ struct List {
     /// Kept from the first round of a look for the second.
     seen: Option<(Seen, Option<f64>)>,
     beside: Option<CompanionsSeen>,
+    /// A look came to nothing after it had counted, so that the next one must not pass for complete.
+    lost: bool,
 }
 
 pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
@@ -60,6 +62,7 @@ pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
         time,
         seen: None,
         beside: None,
+        lost: false,
     })
 }
 
@@ -91,13 +94,13 @@ impl Layout for List {
             Some(seen) => Some(seen),
             None => {
                 let seen = self.fifo.answer(replies, look)?;
-                let stored = self.stored_time(replies)?;
+                let stored = self.stored_time(replies).inspect_err(|_| self.lost |= seen.is_some())?;
                 seen.map(|seen| (seen, stored))
             }
         };
         let beside = match beside {
             Some(beside) => Some(beside),
-            None => self.companions.answer(replies)?,
+            None => self.companions.answer(replies).inspect_err(|_| self.lost |= seen.is_some())?,
         };
         match (seen, beside) {
             (Some((seen, stored)), Some(beside)) => Ok(Some(self.observe(seen, stored, beside, look))),
@@ -138,6 +141,7 @@ impl List {
             },
             None => Counts { arrivals: Count::Step(0), processed: Count::Step(0), ..Counts::default() },
         };
+        let counts = Counts { gap: counts.gap || std::mem::take(&mut self.lost), ..counts };
         let mut observation = Observation {
             length: Some(seen.length),
             age: stored.map_or(seen.age, |seconds| Age::Known { seconds, error: 0.0 }),
