@@ -1,6 +1,8 @@
 //! A real Redis on a free port, the exporter's binary against it, and a plain HTTP client. Both end with the test.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod chart;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

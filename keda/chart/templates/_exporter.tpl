@@ -1,0 +1,28 @@
+{{- /* QUEUES_FILE: a queue for each worker, named after it, with its policy; then those that are only watched. */ -}}
+{{- define "exporter.queues" -}}
+queues:
+{{- range $worker := include "workers" . | fromYamlArray }}
+  - queue: {{ printf "%s%sname=%s" $worker.queue (ternary "&" "?" (contains "?" $worker.queue)) $worker.name }}
+    objective_age: {{ $worker.objectiveAge }}
+    scale_up_depth: {{ int $worker.scaleUpDepth }}
+    scale_down_depth: {{ int $worker.scaleDownDepth }}
+    min_workers: {{ int $worker.minReplicas }}
+    max_workers: {{ int $worker.maxReplicas }}
+{{- end }}
+{{- with .Values.exporter.queues }}
+{{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "exporter.env" -}}
+- {name: QUEUES_FILE, value: /etc/queue-exporter/queues.yaml}
+- {name: REDIS_URL_FILE, value: /etc/queue-exporter/redis/{{ .Values.redis.secretKey }}}
+{{- range $variable, $key := dict "REDIS_CA_FILE" "caKey" "REDIS_CERT_FILE" "certKey" "REDIS_KEY_FILE" "keyKey" }}
+{{- with and $.Values.redis.tls.secretName (get $.Values.redis.tls $key) }}
+- {name: {{ $variable }}, value: /etc/queue-exporter/tls/{{ . }}}
+{{- end }}
+{{- end }}
+{{- range $name, $value := .Values.exporter.env }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end -}}
