@@ -105,17 +105,16 @@ or {{ end -}}
 {{- include "beyond" (merge (dict "expression" $busy "less" (mul (int .worker.slots) .worker.floor)) .) -}}
 {{- end -}}
 
-{{- /* The same arithmetic as a formula of KEDA, over triggers of these names; what each would propose, the largest of it. */ -}}
+{{- /* The same arithmetic as a formula of KEDA, over triggers of these names; the largest of what each would propose. */ -}}
 {{- define "formula" -}}
-{{- $up := int .worker.scaleUpDepth -}}{{- $down := int .worker.scaleDownDepth -}}{{- $slots := int .worker.slots -}}{{- $floor := int .worker.floor -}}
-{{- $less := ternary (printf " - %d" $floor) "" (gt $floor 0) -}}
-{{- $want := list (printf "ceil(backlog / %d)%s" $up $less) (printf "min(replicas, floor(backlog / %d)%s)" $down $less) -}}
-{{- if .worker.seesInFlight }}{{ $want = append $want (printf "min(max(replicas, 1), ceil(in_flight / %d)%s)" $slots $less) }}{{ end -}}
-{{- range $i, $peak := .worker.cron }}{{ $want = append $want (printf "(cron_%d > 1 ? cron_%d : 0)" $i $i) }}{{ end -}}
-{{- if $floor }}{{ $want = append $want "0" }}{{ end -}}
-{{- $want = printf "max(%s)" (join ", " $want) -}}
-{{- if eq "true" (include "exact" .) }}{{ $want }}
-{{- else -}}
-let want = {{ $want }}; want > replicas ? max(want, 1.1 * replicas + 0.01) : want < replicas ? min(want, 0.9 * replicas - 0.01) : want
+{{- $less := ternary (printf " - %d" (int .worker.floor)) "" (gt (int .worker.floor) 0) -}}
+{{- $up := printf "ceil(backlog / %d)%s" (int .worker.scaleUpDepth) $less -}}
+{{- $keep := printf "min(replicas, floor(backlog / %d)%s)" (int .worker.scaleDownDepth) $less -}}
+{{- $want := list "up" "keep" -}}
+{{- if ne "true" (include "exact" .) -}}
+{{- $want = list "(up > replicas ? max(up, 1.1 * replicas + 0.01) : up)" "(keep < replicas ? min(keep, 0.9 * replicas - 0.01) : keep)" -}}
 {{- end -}}
+{{- if .worker.seesInFlight }}{{ $want = append $want (printf "min(max(replicas, 1), ceil(in_flight / %d)%s)" (int .worker.slots) $less) }}{{ end -}}
+{{- range $i, $peak := .worker.cron }}{{ $want = append $want (printf "(cron_%d > 1 ? cron_%d : 0)" $i $i) }}{{ end -}}
+let up = {{ $up }}; let keep = {{ $keep }}; max({{ join ", " $want }}, 0)
 {{- end -}}
