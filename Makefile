@@ -13,7 +13,12 @@ ADVISORIES ?= 0
 tool = @"$(TOOLS)/bin/$1" --version 2>/dev/null | grep -qx "$1 $2" || \
 	cargo install --locked --version $2 --root $(TOOLS) $1
 
-.PHONY: help demo test test-libraries lint bench bench-libraries golden fuzz tools fuzz-tools
+# what the image holds: it runs on any Linux of this machine's kind
+STATIC := $(shell uname -m)-unknown-linux-musl
+IMAGE ?= queue-exporter:0.1.0
+CYCLONEDX_VERSION := 0.5.9
+
+.PHONY: help demo test test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +28,8 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 	cargo build --locked --release --bin queue-exporter --example demo
 	@$(TARGET)/release/examples/demo $(TARGET)/release/queue-exporter $(DEMO_ARGS)
 
-test: ## all tests
-	@tests/setup.sh redis-server prometheus gcc
+test: chart-tools static ## all tests
+	@tests/setup.sh redis-server prometheus buildah
 	cargo test --locked
 
 test-libraries: ## real workers of nine libraries, each for LIVE_SECONDS (60), against what the exporter says
@@ -46,7 +51,7 @@ bench-libraries: ## this exporter against rq-exporter and BullMQ's own export
 	tests/live/setup.sh .cache/live
 	cargo bench --locked --bench libraries
 
-golden: ## writes the golden files anew
+golden: chart-tools ## writes the golden files anew, the rendered manifests among them
 	@tests/setup.sh redis-server prometheus gcc
 	UPDATE_GOLDEN=1 cargo test --locked golden
 
@@ -57,9 +62,24 @@ fuzz: fuzz-tools ## from the recorded payloads on, each fuzz target for FUZZ_SEC
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit; \
 	done
 
+image: ## builds IMAGE (queue-exporter:0.1.0) with docker, podman or buildah, and its bill of materials
+	@tests/setup.sh gcc
+	$(call tool,cargo-cyclonedx,$(CYCLONEDX_VERSION))
+	@PATH="$(abspath $(TOOLS))/bin:$$PATH" docker/image.sh $(IMAGE) $(IMAGE_ARGS)
+
 tools: ## cargo-deny, in the version that lint uses
 	@tests/setup.sh gcc
 	$(call tool,cargo-deny,$(DENY_VERSION))
+
+# helm and others, built once
+chart-tools:
+	@tests/setup.sh python3-venv
+	tests/tools/setup.sh .cache/chart
+
+static:
+	@tests/setup.sh gcc musl-tools make
+	rustup target add $(STATIC)
+	cargo build --locked --release --target $(STATIC) --bin queue-exporter
 
 fuzz-tools:
 	@tests/setup.sh gcc g++

@@ -77,7 +77,10 @@ fn the_checkers_find_faults() {
     let crds = ".cache/chart/crds/keda-2.21.0";
     for (wrong, fault) in [
         (of("ScaledObject").replace("fallback:", "falback:"), "unknown field spec.falback"),
-        (of("ScaledObject").replace("maxReplicaCount: 10", "maxReplicaCount: 1"), "less than or equal to maxReplicaCount"),
+        (
+            of("ScaledObject").replace("maxReplicaCount: 10", "maxReplicaCount: 1"),
+            "less than or equal to maxReplicaCount",
+        ),
         (of("ScaledObject").replace("failureThreshold: 3", "failureThreshold: three"), "failureThreshold"),
     ] {
         let output = tool("validate", &[crds], &wrong);
@@ -228,7 +231,8 @@ fn a_row_says_what_is_scaled() {
     assert!(container["livenessProbe"]["exec"].is_object());
 }
 
-const RENDERED: [(&str, &str); 3] = [("exporter", "exporter-"), ("workers", "worker-"), ("scaledobjects", "scaledobjects")];
+const RENDERED: [(&str, &str); 3] =
+    [("exporter", "exporter-"), ("workers", "worker-"), ("scaledobjects", "scaledobjects")];
 
 /// For `kubectl apply`, in the form that every version of Kubernetes takes.
 #[test]
@@ -247,7 +251,8 @@ fn golden_rendered_manifests_are_fresh() {
     let mut text = "# Puts the namespace into each query: made by `make golden`, not by hand.\n".to_string();
     for object in all.iter().filter(|object| object.kind() == "ScaledObject") {
         let name = object.name();
-        write!(text, "- source: {{kind: ScaledObject, name: {name}, fieldPath: metadata.namespace}}\n  targets:\n").unwrap();
+        write!(text, "- source: {{kind: ScaledObject, name: {name}, fieldPath: metadata.namespace}}\n  targets:\n")
+            .unwrap();
         let triggers = object.value["spec"]["triggers"].as_array().unwrap();
         for trigger in triggers.iter().filter(|trigger| trigger["type"] == "prometheus") {
             let parts: Vec<&str> = trigger["metadata"]["query"].as_str().unwrap().split('"').collect();

@@ -10,6 +10,8 @@ command_of() {
         g++) echo c++ ;;
         nodejs) echo node ;;
         ruby-sidekiq) echo sidekiq ;;
+        musl-tools) echo musl-gcc ;;
+        python3-venv) echo python3 ;;
         *) echo "$1" ;;
     esac
 }
@@ -19,6 +21,8 @@ missing() {
     for package; do
         command -v "$(command_of "$package")" >/dev/null || echo "$package"
     done
+    # Debian's python3 has no ensurepip, which venv is nothing without
+    case " $* " in *" python3-venv "*) python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv ;; esac
 }
 
 fail() {

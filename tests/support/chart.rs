@@ -55,11 +55,7 @@ pub fn tool(name: &str, arguments: &[&str], input: &str) -> Output {
 pub fn print(name: &str, arguments: &[&str], input: &str) -> String {
     let output = tool(name, arguments, input);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{name} {arguments:?}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{name} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
     text
 }
 
