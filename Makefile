@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test e2e e2e-smoke e2e-latency cluster test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,8 +29,17 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 	@$(TARGET)/release/examples/demo $(TARGET)/release/queue-exporter $(DEMO_ARGS)
 
 test: chart-tools static ## all tests
-	@tests/setup.sh redis-server prometheus buildah
+	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah
 	cargo test --locked
+
+e2e: CLUSTER_TESTS =
+e2e-smoke: CLUSTER_TESTS = burst exporter-killed
+e2e-latency: CLUSTER_TESTS = latency
+e2e: cluster ## the whole loop on the real control plane and KEDA, every scenario and fault; a report in target/e2e
+e2e-smoke: cluster ## the same, of a burst with its drain and of a killed exporter
+e2e-latency: cluster ## how soon workers come and how many jobs are killed, beside KEDA's own redis trigger
+e2e e2e-smoke e2e-latency:
+	tests/cluster/target/release/cluster $(CLUSTER)/bin .cache/chart $(TARGET)/release/queue-exporter target/e2e $(CLUSTER_TESTS)
 
 test-libraries: ## real workers of nine libraries, each for LIVE_SECONDS (60), against what the exporter says
 	@tests/setup.sh redis-server gcc python3 nodejs npm ruby-sidekiq
@@ -70,6 +79,15 @@ image: ## builds IMAGE (queue-exporter:0.1.0) with docker, podman or buildah, an
 tools: ## cargo-deny, in the version that lint uses
 	@tests/setup.sh gcc
 	$(call tool,cargo-deny,$(DENY_VERSION))
+
+# where the control plane and KEDA are built: outside of the tree, for it takes a quarter of an hour
+CLUSTER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/queue-exporter/cluster
+
+cluster: chart-tools
+	@tests/setup.sh redis-server prometheus gcc
+	tests/cluster/build.sh $(CLUSTER)
+	cargo build --locked --release --bin queue-exporter
+	cargo build --locked --release --manifest-path tests/cluster/Cargo.toml
 
 # helm and others, built once
 chart-tools:

@@ -6,6 +6,7 @@ set -euo pipefail
 command_of() {
     case $1 in
         prometheus) echo promtool ;;
+        prometheus-alertmanager) echo amtool ;;
         gcc) echo cc ;;
         g++) echo c++ ;;
         nodejs) echo node ;;

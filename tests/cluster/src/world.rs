@@ -1,0 +1,304 @@
+//! Everything together: the plane, KEDA, kube-state-metrics, Prometheus, Redis and the exporter; the chart as users install it.
+
+use crate::apply::apply;
+use crate::keda::{self, Keda};
+use crate::nodes;
+use crate::plane::{Options, Plane};
+use crate::process::{Process, free_port, wait_for};
+use crate::workers::{Workers, connect, job};
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, ListParams};
+use kube::{Client, ResourceExt};
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use std::path::{Path, PathBuf};
+
+/// Where things are.
+pub struct Places {
+    /// The plane's programs.
+    pub bin: PathBuf,
+    pub helm: PathBuf,
+    pub crds: PathBuf,
+    pub exporter: PathBuf,
+    /// The project's root.
+    pub project: PathBuf,
+    /// A folder of this run.
+    pub run: PathBuf,
+}
+
+/// The running whole.
+pub struct World {
+    pub plane: Plane,
+    pub keda: Keda,
+    pub redis: Process,
+    pub redis_port: u16,
+    pub exporter: Option<Process>,
+    pub prometheus: Process,
+    pub state_metrics: Process,
+    places: Places,
+    prometheus_port: u16,
+    exporter_port: u16,
+    _kwok: Process,
+}
+
+impl World {
+    /// Starts all but the exporter, which needs the chart's list of queues.
+    pub async fn start(places: Places, hpa_sync: &str, scrape: &str) -> Result<Self> {
+        let options = Options { bin: &places.bin, folder: &places.run, hpa_sync };
+        let plane = Plane::start(&options).await.context("the control plane")?;
+        let kwok = nodes::start(&plane).await?;
+        let keda = keda::start(&plane, &places.crds).await.context("KEDA")?;
+        let (redis_port, prometheus_port, exporter_port, state_port) =
+            (free_port()?, free_port()?, free_port()?, free_port()?);
+        let arguments = [
+            format!("--port {redis_port}"),
+            "--bind 127.0.0.1".into(),
+            format!("--dir {}", places.run.display()),
+            "--appendonly yes".into(),
+            // what it has taken is kept when it is killed
+            "--appendfsync always".into(),
+            "--save ''".into(),
+        ];
+        let config = places.run.join("redis.conf");
+        std::fs::write(&config, arguments.map(|line| line.trim_start_matches("--").to_string() + "\n").concat())?;
+        let redis = Process::start(&plane.logs, "redis", Path::new("redis-server"), &[config.display().to_string()], &[])?;
+        let arguments = [
+            format!("--kubeconfig={}", plane.kubeconfig.display()),
+            "--host=127.0.0.1".into(),
+            format!("--port={state_port}"),
+            "--telemetry-host=127.0.0.1".into(),
+            format!("--telemetry-port={}", free_port()?),
+            "--resources=deployments,horizontalpodautoscalers,pods,poddisruptionbudgets".into(),
+        ];
+        let program = places.bin.join("kube-state-metrics");
+        let state_metrics = Process::start(&plane.logs, "kube-state-metrics", &program, &arguments, &[])?;
+        let config = places.run.join("prometheus.yaml");
+        let targets = format!(
+            "global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {scrape}}}\nscrape_configs:\n\
+             - {{job_name: queue-exporter, static_configs: [{{targets: ['127.0.0.1:{exporter_port}'], labels: {{namespace: jobs}}}}]}}\n\
+             - {{job_name: kube-state-metrics, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{state_port}']}}]}}\n\
+             - {{job_name: keda, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n",
+            keda.metrics_port
+        );
+        std::fs::write(&config, targets)?;
+        let arguments = [
+            format!("--config.file={}", config.display()),
+            format!("--storage.tsdb.path={}", places.run.join("prometheus").display()),
+            format!("--web.listen-address=127.0.0.1:{prometheus_port}"),
+        ];
+        let prometheus = Process::start(&plane.logs, "prometheus", Path::new("prometheus"), &arguments, &[])?;
+        let world = Self {
+            plane,
+            keda,
+            redis,
+            redis_port,
+            exporter: None,
+            prometheus,
+            state_metrics,
+            places,
+            prometheus_port,
+            exporter_port,
+            _kwok: kwok,
+        };
+        wait_for("Redis answers", 10, async || world.connect().await).await?;
+        // KEDA wants to read what a worker's variables refer to, whatever its triggers are: without the Secret it makes no HPA.
+        let namespace = format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: jobs, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}\n\
+             \n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: redis-secret, namespace: jobs}}\nstringData: {{url: '{}'}}\n",
+            world.redis_url()
+        );
+        apply(&world.plane.client, &namespace).await?;
+        Ok(world)
+    }
+
+    pub fn redis_url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.redis_port)
+    }
+
+    pub async fn connect(&self) -> Result<MultiplexedConnection> {
+        connect(&self.redis_url()).await
+    }
+
+    /// Installs the chart with these values, as a user does, and starts the exporter on the list of queues that it made.
+    pub async fn install(&mut self, values: &str) -> Result<()> {
+        let file = self.values(values)?;
+        self.helm(&["upgrade", "--install", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"], Some(&file))?;
+        let api: Api<ConfigMap> = Api::namespaced(self.plane.client.clone(), "jobs");
+        let queues = api.get("queue-exporter").await?.data.unwrap_or_default();
+        let list = self.places.run.join("queues.yaml");
+        std::fs::write(&list, queues.get("queues.yaml").context("no list of queues")?)?;
+        let url = self.redis_url();
+        let (address, list) = (format!("127.0.0.1:{}", self.exporter_port), list.display().to_string());
+        let environment = [("REDIS_URL", url.as_str()), ("QUEUES_FILE", &list), ("LISTEN_ADDR", &address)];
+        self.exporter = None;
+        self.exporter =
+            Some(Process::start(&self.plane.logs, "queue-exporter", &self.places.exporter, &[], &environment)?);
+        Ok(())
+    }
+
+    fn values(&self, values: &str) -> Result<PathBuf> {
+        let file = self.places.run.join("values.yaml");
+        let ports = format!(
+            "prometheus: {{address: 'http://127.0.0.1:{}'}}\nexporter: {{url: 'http://127.0.0.1:{}/metrics'}}\n",
+            self.prometheus_port, self.exporter_port
+        );
+        std::fs::write(&file, ports + values)?;
+        Ok(file)
+    }
+
+    /// Takes the chart away and empties Redis; waits until no worker is left.
+    pub async fn uninstall(&mut self) -> Result<()> {
+        self.helm(&["uninstall", "queue-exporter", "--namespace", "jobs", "--ignore-not-found", "--wait=false"], None)?;
+        self.exporter = None;
+        let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
+        wait_for("no pod is left", 120, async || {
+            let pods = api.list(&ListParams::default()).await?;
+            for pod in &pods {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                let _ = api.delete(name, &DeleteParams::default().grace_period(0)).await;
+            }
+            ensure!(pods.items.is_empty(), "{} pods", pods.items.len());
+            Ok(())
+        })
+        .await?;
+        redis::cmd("FLUSHALL").exec_async(&mut self.connect().await?).await?;
+        Ok(())
+    }
+
+    fn helm(&self, arguments: &[&str], file: Option<&Path>) -> Result<String> {
+        let file = file.map(|path| path.display().to_string());
+        let arguments: Vec<&str> = arguments.iter().copied().chain(file.as_deref()).collect();
+        let output = std::process::Command::new(&self.places.helm)
+            .args(&arguments)
+            .env("KUBECONFIG", &self.plane.kubeconfig)
+            .env("HELM_CACHE_HOME", self.places.run.join("helm"))
+            .current_dir(&self.places.project)
+            .output()?;
+        ensure!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Other values for what is installed.
+    pub fn upgrade(&self, values: &str) -> Result<()> {
+        let file = self.values(values)?;
+        self.helm(&["upgrade", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"], Some(&file))?;
+        Ok(())
+    }
+
+    /// Takes away what stands in for the chart in a comparison.
+    pub async fn delete_plain(&self) -> Result<()> {
+        let kind = kube::core::GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject");
+        let (resource, _) = kube::discovery::pinned_kind(&self.plane.client, &kind).await?;
+        let scaled: Api<DynamicObject> = Api::namespaced_with(self.plane.client.clone(), "jobs", &resource);
+        scaled.delete("crawler-worker", &DeleteParams::default()).await?;
+        let deployments: Api<Deployment> = Api::namespaced(self.plane.client.clone(), "jobs");
+        deployments.delete("crawler-worker", &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// The running exporter.
+    pub fn exporter(&mut self) -> Result<&mut Process> {
+        self.exporter.as_mut().context("the chart is not installed")
+    }
+
+    async fn pods(&self, worker: &str) -> Result<Vec<Pod>> {
+        let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
+        let selector = ListParams::default().labels(&format!("queue-exporter/worker={worker}"));
+        Ok(api.list(&selector).await?.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// The nodes that a worker's pods are on.
+    pub async fn nodes_of(&self, worker: &str) -> Result<Vec<String>> {
+        let pods = self.pods(worker).await?;
+        let mut nodes: Vec<String> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect();
+        nodes.sort();
+        nodes.dedup();
+        Ok(nodes)
+    }
+
+    /// The images that a worker's pods run.
+    pub async fn images(&self, worker: &str) -> Result<Vec<String>> {
+        let pods = self.pods(worker).await?;
+        let containers = pods.iter().filter_map(|pod| pod.spec.as_ref()).flat_map(|spec| &spec.containers);
+        Ok(containers.filter_map(|container| container.image.clone()).collect())
+    }
+
+    /// No new pods on a node, or again some.
+    pub async fn cordon(&self, node: &str, cordoned: bool) -> Result<()> {
+        let api: Api<Node> = Api::all(self.plane.client.clone());
+        if cordoned { api.cordon(node).await? } else { api.uncordon(node).await? };
+        Ok(())
+    }
+
+    /// Evicts what is on a node, as `kubectl drain` does: again and again while a budget says no.
+    pub async fn drain(&self, node: &str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
+        let on_it = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        wait_for("the node is empty", 90, async || {
+            let pods = api.list(&on_it).await?;
+            for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                let _ = api.evict(pod.metadata.name.as_deref().unwrap_or_default(), &EvictParams::default()).await;
+            }
+            let workers = pods.iter().filter(|pod| pod.labels().contains_key("queue-exporter/worker")).count();
+            ensure!(workers == 0, "{workers} pods");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes every second node of a capacity type away without a word; gives the number of workers on them.
+    pub async fn lose_half_of(&self, capacity: &str) -> Result<usize> {
+        let nodes: Api<Node> = Api::all(self.plane.client.clone());
+        let pods: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
+        let selector = ListParams::default().labels(&format!("karpenter.sh/capacity-type={capacity}"));
+        let mut lost = 0;
+        for node in nodes.list(&selector).await?.iter().step_by(2) {
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            self.cordon(name, true).await?;
+            let on_it = ListParams::default().fields(&format!("spec.nodeName={name}"));
+            for pod in pods.list(&on_it).await?.iter() {
+                let now = DeleteParams::default().grace_period(0);
+                pods.delete(pod.metadata.name.as_deref().unwrap_or_default(), &now).await?;
+                lost += 1;
+            }
+            self.cordon(name, false).await?;
+        }
+        Ok(lost)
+    }
+
+    /// What is in flight goes back to its queue.
+    pub async fn put_back(&self, queue: &str) -> Result<()> {
+        let mut redis = self.connect().await?;
+        let taken = format!("{queue}:processing");
+        while redis
+            .lmove::<_, _, Option<String>>(&taken, queue, redis::Direction::Right, redis::Direction::Right)
+            .await?
+            .is_some()
+        {}
+        Ok(())
+    }
+
+    /// Real workers for the pods of this worker.
+    pub fn workers(&self, queue: &str) -> Workers {
+        Workers::start(&self.plane.client, &self.redis_url(), queue)
+    }
+
+    /// Puts in `count` jobs that take so many milliseconds each.
+    pub async fn put(&self, queue: &str, count: u64, takes: u64) -> Result<()> {
+        let jobs: Vec<String> = (0..count).map(|number| job(number, takes)).collect();
+        let mut redis = self.connect().await?;
+        for part in jobs.chunks(1_000) {
+            let _: u64 = redis.lpush(queue, part).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the Deployment of this worker is to have.
+pub async fn replicas(client: &Client, worker: &str) -> Result<u64> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), "jobs");
+    let deployment = api.get(&format!("{worker}-worker")).await?;
+    Ok(deployment.spec.replicas.unwrap_or(0).unsigned_abs().into())
+}
