@@ -58,8 +58,10 @@ fn rules_are_valid_and_keep_to_their_tests() {
 
 #[test]
 fn every_alert_has_a_test_a_runbook_and_links() {
-    let tests: String =
-        files("tests/alerts", ".test.yaml").iter().map(|file| std::fs::read_to_string(format!("{ROOT}/{file}")).unwrap()).collect();
+    let tests: String = files("tests/alerts", ".test.yaml")
+        .iter()
+        .map(|file| std::fs::read_to_string(format!("{ROOT}/{file}")).unwrap())
+        .collect();
     let mut names = BTreeSet::new();
     for alert in alerts() {
         let name = alert["alert"].as_str().unwrap();
@@ -95,7 +97,9 @@ fn every_metric_of_a_rule_exists() {
     let recorded: BTreeSet<&str> = all.iter().filter_map(|rule| rule["record"].as_str()).collect();
     let mut foreign = BTreeSet::new();
     for rule in &all {
-        for word in rule["expr"].as_str().unwrap().split(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter)) {
+        for word in
+            rule["expr"].as_str().unwrap().split(|letter: char| !letter.is_alphanumeric() && !"_:".contains(letter))
+        {
             if word.starts_with("queue:") {
                 assert!(recorded.contains(word), "{word} is not recorded");
             } else if word.starts_with("redis_") || word.starts_with("queue_exporter_") {
@@ -118,7 +122,17 @@ fn alerts_are_routed_by_severity_and_silenced_by_what_explains_them() {
         let severity = alert["labels"]["severity"].as_str().unwrap();
         let name = format!("alertname={}", alert["alert"].as_str().unwrap());
         let severity_label = format!("severity={severity}");
-        let test = ["config", "routes", "test", "--config.file", config, "--verify.receivers", severity, &name, &severity_label];
+        let test = [
+            "config",
+            "routes",
+            "test",
+            "--config.file",
+            config,
+            "--verify.receivers",
+            severity,
+            &name,
+            &severity_label,
+        ];
         run("amtool", &test);
     }
     let text = std::fs::read_to_string(format!("{ROOT}/{config}")).unwrap();

@@ -86,6 +86,16 @@ impl Prometheus {
     }
 }
 
+impl Prometheus {
+    /// The series that a query gives at the first moment; panics if it is refused.
+    pub fn at_first(&self, query: &str) -> Vec<Value> {
+        let path = format!("/api/v1/query?time={START}&query={}", utf8_percent_encode(query, NON_ALPHANUMERIC));
+        let answer = request(self.address, &format!("GET {path} HTTP/1.0\r\n\r\n")).unwrap().text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{query}: {answer}")).clone()
+    }
+}
+
 impl Drop for Prometheus {
     fn drop(&mut self) {
         let _ = self.child.kill();
