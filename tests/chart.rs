@@ -128,7 +128,8 @@ fn the_exporter_takes_its_list_of_queues() {
     let redis = Redis::start();
     for values in matrix() {
         let all = objects(&render("helm3", "1.35.0", &borrowed(&values)));
-        let config = all.iter().find(|object| object.kind() == "ConfigMap").unwrap();
+        let config =
+            all.iter().find(|object| object.kind() == "ConfigMap" && object.name() == "queue-exporter").unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config.value["data"]["queues.yaml"].as_str().unwrap()).unwrap();
         let output = Command::new(env!("CARGO_BIN_EXE_queue-exporter"))

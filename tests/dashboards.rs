@@ -102,11 +102,7 @@ fn every_query_gives_series() {
                 let found = prometheus.at_first(&query);
                 // these need two scrapes, and this is one
                 let over_time = query.contains("rate(") || query.contains("increase(");
-                assert!(
-                    !found.is_empty() || over_time,
-                    "{path}: {}: nothing for {query}",
-                    panel["title"]
-                );
+                assert!(!found.is_empty() || over_time, "{path}: {}: nothing for {query}", panel["title"]);
             }
         }
     }

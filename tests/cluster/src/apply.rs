@@ -1,10 +1,10 @@
 //! `kubectl apply`, by server-side apply.
 
 use anyhow::{Context, Result};
+use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
-use kube::Client;
 use serde_json::Value;
 
 /// Applies each document of a YAML text; each kind must be known by then.

@@ -104,5 +104,8 @@ fn registrations(adapter: u16, webhooks: u16, bundle: &str) -> String {
 
 fn base64(bytes: &[u8]) -> String {
     use k8s_openapi::ByteString;
-    serde_json::to_value(ByteString(bytes.to_vec())).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
+    serde_json::to_value(ByteString(bytes.to_vec()))
+        .ok()
+        .and_then(|value| value.as_str().map(String::from))
+        .unwrap_or_default()
 }

@@ -63,7 +63,8 @@ async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
     let mut failed = 0;
     for (name, about) in scenarios::ALL {
         for trigger in ["prometheus", "metrics-api"] {
-            let chosen = names.is_empty() || names.iter().any(|wanted| wanted == name || *wanted == format!("{name}:{trigger}"));
+            let chosen =
+                names.is_empty() || names.iter().any(|wanted| wanted == name || *wanted == format!("{name}:{trigger}"));
             if !chosen || (trigger == "metrics-api" && PROMETHEUS_ONLY.contains(&name)) {
                 continue;
             }

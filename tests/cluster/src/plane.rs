@@ -44,14 +44,20 @@ impl Plane {
         authority.sign("server", None, &["127.0.0.1", "localhost", "kubernetes.default.svc"])?;
         authority.sign("admin", Some("system:masters"), &[])?;
         // of KEDA and of the metrics server, by the names that the API server calls them by
-        let services = ["localhost", "keda-operator.keda.svc", "keda-metrics-apiserver.keda.svc", "metrics-server.kube-system.svc"];
+        let services = [
+            "localhost",
+            "keda-operator.keda.svc",
+            "keda-metrics-apiserver.keda.svc",
+            "metrics-server.kube-system.svc",
+        ];
         authority.sign("tls", None, &services)?;
         Authority::new(&pki, "front-proxy-ca")?.sign("front-proxy", None, &[])?;
         key_pair(&pki, "service-accounts")?;
         let file = |name: &str| pki.join(name).display().to_string();
 
         let (client_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
-        let (client_url, peer_url) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+        let (client_url, peer_url) =
+            (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
         let arguments = [
             format!("--data-dir={}", etcd_data.display()),
             format!("--listen-client-urls={client_url}"),

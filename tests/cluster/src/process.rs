@@ -29,7 +29,13 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` with its output in `logs/NAME.log`.
-    pub fn start(logs: &Path, name: &str, program: &Path, arguments: &[String], environment: &[(&str, &str)]) -> Result<Self> {
+    pub fn start(
+        logs: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
         let command = [vec![program.display().to_string()], arguments.to_vec()].concat();
         let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let log = logs.join(format!("{name}.log"));
@@ -105,7 +111,9 @@ pub async fn wait_for<T>(what: &str, seconds: u64, mut condition: impl AsyncFnMu
     loop {
         match condition().await {
             Ok(found) => return Ok(found),
-            Err(fault) if Instant::now() > end || fault.is::<Ended>() => return Err(fault.context(format!("waited {seconds} s in vain: {what}"))),
+            Err(fault) if Instant::now() > end || fault.is::<Ended>() => {
+                return Err(fault.context(format!("waited {seconds} s in vain: {what}")));
+            }
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }

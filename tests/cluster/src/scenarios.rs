@@ -68,7 +68,8 @@ async fn install(world: &mut World, trigger: &str, row: &str) -> Result<Stage> {
 fn values(trigger: &str, row: &str) -> String {
     // Jobs that take an hour are not late here.
     let rate = if row.contains("jobSeconds") { "" } else { "    jobSeconds: 0\n" };
-    let grace = if row.contains("terminationGracePeriodSeconds: 2") { "" } else { "    terminationGracePeriodSeconds: 60\n" };
+    let grace =
+        if row.contains("terminationGracePeriodSeconds: 2") { "" } else { "    terminationGracePeriodSeconds: 60\n" };
     let objective = if row.contains("objectiveAge") { "" } else { "    objectiveAge: 2h\n" };
     format!(
         "trigger: {trigger}\nworkers:\n  ocr: null\n  parser: null\n  labeler: null\n  crawler:\n    \
@@ -136,7 +137,12 @@ async fn burst(world: &mut World, trigger: &str) -> Result<Stage> {
 
 async fn band(world: &mut World, trigger: &str) -> Result<Stage> {
     // Jobs that no worker ends: what waits is what the test says.
-    let stage = install(world, trigger, "    minReplicas: 2\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n").await?;
+    let stage = install(
+        world,
+        trigger,
+        "    minReplicas: 2\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n",
+    )
+    .await?;
     stage.until("two workers are ready", 60, |sample| sample.ready == 2).await?;
     let hour = 3_600_000;
     world.put("crawler", 2 + 40, hour).await?;
@@ -172,7 +178,9 @@ async fn long_jobs(world: &mut World, trigger: &str) -> Result<Stage> {
 }
 
 async fn zero(world: &mut World, trigger: &str) -> Result<Stage> {
-    let stage = install(world, trigger, "    minReplicas: 0\n    maxReplicas: 4\n    terminationGracePeriodSeconds: 2\n").await?;
+    let stage =
+        install(world, trigger, "    minReplicas: 0\n    maxReplicas: 4\n    terminationGracePeriodSeconds: 2\n")
+            .await?;
     stage.until("none", 60, |sample| sample.replicas == Some(0) && sample.ready == 0).await?;
     world.put("crawler", 1, 25_000).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
@@ -188,7 +196,9 @@ async fn age(world: &mut World) -> Result<Stage> {
     let stage = install(world, "prometheus", row).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     world.put("crawler", 6, 20_000).await?;
-    stage.until("more than one, though six wait", 60, |sample| sample.replicas.is_some_and(|replicas| replicas > 1)).await?;
+    stage
+        .until("more than one, though six wait", 60, |sample| sample.replicas.is_some_and(|replicas| replicas > 1))
+        .await?;
     stage.until("all are done", 180, |sample| sample.done == 6).await?;
     // One worker would have taken two minutes; and never more workers than jobs.
     ensure!(stage.timeline.samples().iter().all(|sample| sample.replicas.is_none_or(|replicas| replicas <= 6)));
@@ -197,7 +207,8 @@ async fn age(world: &mut World) -> Result<Stage> {
 }
 
 async fn rate(world: &mut World) -> Result<Stage> {
-    let row = "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 200\n    scaleDownDepth: 50\n    jobSeconds: 2\n";
+    let row =
+        "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 200\n    scaleDownDepth: 50\n    jobSeconds: 2\n";
     let stage = install(world, "prometheus", row).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     // Two a second of two seconds each: four workers' work.
@@ -319,7 +330,10 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
     stage.throughout("five workers or more", 10, at_least(5)).await.context("right after it")?;
     // It goes by the numbers again: up, and down.
     let known = stage.timeline.last();
-    ensure!(known.backlog.zip(known.in_flight).is_some_and(|(waiting, taken)| waiting + taken == 100), "jobs were lost: {known:?}");
+    ensure!(
+        known.backlog.zip(known.in_flight).is_some_and(|(waiting, taken)| waiting + taken == 100),
+        "jobs were lost: {known:?}"
+    );
     world.put("crawler", 60, hour).await?;
     stage.until("eight workers", 90, |sample| sample.replicas.is_some_and(|replicas| replicas >= 8)).await?;
     let mut redis = world.connect().await?;

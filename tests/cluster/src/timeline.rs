@@ -107,14 +107,20 @@ pub fn svg(title: &str, samples: &[Sample]) -> String {
         2.0 * HEIGHT + 110.0
     );
     // Okabe and Ito's colours: they stay apart for the colour-blind, too.
-    plot(&mut text, 40.0, end, samples, &[
-        ("waiting", "#0072B2", |sample| sample.backlog),
-        ("in flight", "#E69F00", |sample| sample.in_flight),
-    ]);
-    plot(&mut text, 40.0 + HEIGHT + 35.0, end, samples, &[
-        ("wanted", "#D55E00", |sample| sample.replicas),
-        ("ready", "#009E73", |sample| Some(sample.ready)),
-    ]);
+    plot(
+        &mut text,
+        40.0,
+        end,
+        samples,
+        &[("waiting", "#0072B2", |sample| sample.backlog), ("in flight", "#E69F00", |sample| sample.in_flight)],
+    );
+    plot(
+        &mut text,
+        40.0 + HEIGHT + 35.0,
+        end,
+        samples,
+        &[("wanted", "#D55E00", |sample| sample.replicas), ("ready", "#009E73", |sample| Some(sample.ready))],
+    );
     text + "</svg>\n"
 }
 

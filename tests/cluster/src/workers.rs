@@ -154,7 +154,8 @@ async fn work_through(
 ) -> Result<()> {
     let mut redis = connect(url).await?;
     while !*stopped.borrow() {
-        let taken: Option<String> = redis.lmove(queue, processing, redis::Direction::Right, redis::Direction::Left).await?;
+        let taken: Option<String> =
+            redis.lmove(queue, processing, redis::Direction::Right, redis::Direction::Left).await?;
         let Some(job) = taken else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;

@@ -63,7 +63,8 @@ impl World {
         ];
         let config = places.run.join("redis.conf");
         std::fs::write(&config, arguments.map(|line| line.trim_start_matches("--").to_string() + "\n").concat())?;
-        let redis = Process::start(&plane.logs, "redis", Path::new("redis-server"), &[config.display().to_string()], &[])?;
+        let redis =
+            Process::start(&plane.logs, "redis", Path::new("redis-server"), &[config.display().to_string()], &[])?;
         let arguments = [
             format!("--kubeconfig={}", plane.kubeconfig.display()),
             "--host=127.0.0.1".into(),
@@ -124,7 +125,10 @@ impl World {
     /// Installs the chart with these values, as a user does, and starts the exporter on the list of queues that it made.
     pub async fn install(&mut self, values: &str) -> Result<()> {
         let file = self.values(values)?;
-        self.helm(&["upgrade", "--install", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"], Some(&file))?;
+        self.helm(
+            &["upgrade", "--install", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"],
+            Some(&file),
+        )?;
         let api: Api<ConfigMap> = Api::namespaced(self.plane.client.clone(), "jobs");
         let queues = api.get("queue-exporter").await?.data.unwrap_or_default();
         let list = self.places.run.join("queues.yaml");
@@ -206,7 +210,13 @@ impl World {
     async fn pods(&self, worker: &str) -> Result<Vec<Pod>> {
         let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
         let selector = ListParams::default().labels(&format!("queue-exporter/worker={worker}"));
-        Ok(api.list(&selector).await?.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+        Ok(api
+            .list(&selector)
+            .await?
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .collect())
     }
 
     /// The nodes that a worker's pods are on.
@@ -228,7 +238,11 @@ impl World {
     /// No new pods on a node, or again some.
     pub async fn cordon(&self, node: &str, cordoned: bool) -> Result<()> {
         let api: Api<Node> = Api::all(self.plane.client.clone());
-        if cordoned { api.cordon(node).await? } else { api.uncordon(node).await? };
+        if cordoned {
+            api.cordon(node).await?
+        } else {
+            api.uncordon(node).await?
+        };
         Ok(())
     }
 
