@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test e2e e2e-smoke e2e-latency cluster test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency cluster test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 test: chart-tools static ## all tests
 	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah
 	cargo test --locked
+
+test-pages: ## the alerts for real, through Prometheus and Alertmanager, and how soon each arrives
+	@tests/setup.sh redis-server prometheus prometheus-alertmanager gcc
+	cargo test --locked --test pages -- --nocapture
 
 e2e: CLUSTER_TESTS =
 e2e-smoke: CLUSTER_TESTS = burst exporter-killed

@@ -18,7 +18,7 @@ pub struct Stage {
 
 /// A scenario's name and what it is about.
 pub const ALL: [(&str, &str); 17] = [
-    ("burst", "150 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
+    ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
     ("zero", "from none to one for one job, which is not cut off when the queue is empty, and back to none"),

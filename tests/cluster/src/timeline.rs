@@ -128,7 +128,8 @@ type Line = (&'static str, &'static str, fn(&Sample) -> Option<u64>);
 
 fn plot(text: &mut String, top: f64, end: f64, samples: &[Sample], lines: &[Line]) {
     let values = lines.iter().flat_map(|(_, _, of)| samples.iter().filter_map(of));
-    let most = values.max().unwrap_or(1).max(1) as f64;
+    // four steps of whole numbers
+    let most = values.max().unwrap_or(1).max(1).next_multiple_of(4) as f64;
     let x = |time: f64| LEFT + time / end * WIDTH;
     let y = |value: f64| top + HEIGHT - value / most * (HEIGHT - 20.0);
     for step in 0..=4 {
