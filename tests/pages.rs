@@ -123,6 +123,12 @@ impl World {
                 |port| get(SocketAddr::from(([127, 0, 0, 1], port)), "/-/ready", "").filter(|it| it.status == 200);
             ready(prometheus).and(ready(alertmanager)).map(|_| ())
         });
+        // Prometheus takes 5 s to find its Alertmanager.
+        let prometheus = SocketAddr::from(([127, 0, 0, 1], prometheus));
+        support::wait_for("Prometheus has its Alertmanager", || {
+            let answer = get(prometheus, "/api/v1/alertmanagers", "")?.text();
+            answer.contains(&format!("127.0.0.1:{alertmanager}")).then_some(())
+        });
         world
     }
 
