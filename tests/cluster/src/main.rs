@@ -1,7 +1,7 @@
 //! The whole loop on the real control plane and the real KEDA: jobs, exporter, Prometheus, KEDA, HPA, pods, workers.
 //!
 //! `cluster BIN TOOLS EXPORTER REPORT [SCENARIO...]`: the folder of the plane's programs, that of the chart's tools, the exporter, and
-//! where the report goes; all scenarios with both triggers, or those that are named. It exits with 1 if one ends otherwise than
+//! where the report goes; all scenarios, or those that are named (`burst` with both kinds of trigger, `burst:prometheus`). It exits with 1 if one ends otherwise than
 //! it must. `latency` as the only scenario compares the triggers with the real defaults.
 
 mod apply;
@@ -17,10 +17,19 @@ mod workers;
 mod world;
 
 use anyhow::{Context, Result};
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use world::{Places, World};
+
+/// Worlds beside one another: most of the time each waits.
+const LANES: usize = 2;
+
+/// Those that run with both triggers unless some are named: the others are about the same parts with either.
+const BOTH: [&str; 6] = ["burst", "band", "long-jobs", "zero", "exporter-killed", "redis-killed"];
 
 /// Those whose triggers need Prometheus.
 const PROMETHEUS_ONLY: [&str; 4] = ["age", "rate", "prometheus-down", "state-metrics-down"];
@@ -47,9 +56,30 @@ async fn main() -> Result<()> {
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     if outcome.is_err() {
-        println!("the logs are in {}", run.keep().join("logs").display());
+        println!("the logs are in {}", run.keep().display());
     }
     outcome
+}
+
+/// One scenario with one kind of trigger.
+type Run = (&'static str, &'static str, &'static str);
+
+fn chosen(names: &[String]) -> VecDeque<Run> {
+    let mut runs = VecDeque::new();
+    for (name, about) in scenarios::ALL {
+        for trigger in ["prometheus", "metrics-api"] {
+            let wanted = |given: &String| given == name || *given == format!("{name}:{trigger}");
+            let named = if names.is_empty() {
+                trigger == "prometheus" || BOTH.contains(&name)
+            } else {
+                names.iter().any(wanted)
+            };
+            if named && (trigger == "prometheus" || !PROMETHEUS_ONLY.contains(&name)) {
+                runs.push_back((name, about, trigger));
+            }
+        }
+    }
+    runs
 }
 
 async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
@@ -57,40 +87,61 @@ async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
         return compare(places, report).await;
     }
     let began = Instant::now();
-    let mut world = World::start(places, "2s", "1s").await?;
-    println!("up after {:.0} s", began.elapsed().as_secs_f64());
-    let mut table = "| scenario | trigger | seconds | outcome |\n|---|---|---|---|\n".to_string();
-    let mut failed = 0;
-    for (name, about) in scenarios::ALL {
-        for trigger in ["prometheus", "metrics-api"] {
-            let chosen =
-                names.is_empty() || names.iter().any(|wanted| wanted == name || *wanted == format!("{name}:{trigger}"));
-            if !chosen || (trigger == "metrics-api" && PROMETHEUS_ONLY.contains(&name)) {
-                continue;
-            }
-            let began = Instant::now();
-            let outcome = scenarios::run(&mut world, name, trigger).await;
-            let seconds = began.elapsed().as_secs_f64();
-            let line = match &outcome {
-                Ok(samples) => {
-                    let picture = timeline::svg(&format!("{name}, {trigger}: {about}"), samples);
-                    std::fs::write(report.join(format!("{name}-{trigger}.svg")), picture)?;
-                    "as it must be".to_string()
-                }
-                Err(fault) => {
-                    failed += 1;
-                    world.uninstall().await.context("cleaning up")?;
-                    format!("FAILED: {fault:#}")
-                }
-            };
-            println!("{name} ({trigger}), {seconds:.0} s: {line}");
-            let _ = writeln!(table, "| {name} | {trigger} | {seconds:.0} | {} |", line.replace('\n', " "));
-        }
-    }
-    std::fs::write(report.join("report.md"), &table)?;
+    let runs = Mutex::new(chosen(names));
+    let (table, failed) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let lanes = (0..LANES).map(|lane| {
+        let places = Places { run: places.run.join(lane.to_string()), ..places.clone() };
+        one_after_another(places, report, &runs, &table, &failed)
+    });
+    futures_util::future::try_join_all(lanes).await?;
+    let mut rows = table.into_inner().unwrap_or_default();
+    rows.sort();
+    let head = "| scenario | trigger | seconds | outcome |\n|---|---|---|---|\n";
+    std::fs::write(report.join("report.md"), format!("{head}{}\n", rows.join("\n")))?;
     println!("{:.0} s in all", began.elapsed().as_secs_f64());
+    let failed = failed.into_inner();
     anyhow::ensure!(failed == 0, "{failed} scenarios failed");
     Ok(())
+}
+
+/// Takes runs until none is left, in a world of its own.
+async fn one_after_another(
+    places: Places,
+    report: &Path,
+    runs: &Mutex<VecDeque<Run>>,
+    table: &Mutex<Vec<String>>,
+    failed: &AtomicUsize,
+) -> Result<()> {
+    let next = || runs.lock().ok().and_then(|mut runs| runs.pop_front());
+    let Some(mut run) = next() else { return Ok(()) };
+    std::fs::create_dir_all(&places.run)?;
+    let mut world = World::start(places, "2s", "1s").await?;
+    loop {
+        let (name, about, trigger) = run;
+        let began = Instant::now();
+        let outcome = scenarios::run(&mut world, name, trigger).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let line = match &outcome {
+            Ok(samples) => {
+                let picture = timeline::svg(&format!("{name}, {trigger}: {about}"), samples);
+                std::fs::write(report.join(format!("{name}-{trigger}.svg")), picture)?;
+                "as it must be".to_string()
+            }
+            Err(fault) => {
+                failed.fetch_add(1, Ordering::Relaxed);
+                world.uninstall().await.context("cleaning up")?;
+                format!("FAILED: {fault:#}")
+            }
+        };
+        println!("{name} ({trigger}), {seconds:.0} s: {line}");
+        if let Ok(mut table) = table.lock() {
+            table.push(format!("| {name} | {trigger} | {seconds:.0} | {} |", line.replace('\n', " ")));
+        }
+        match next() {
+            Some(following) => run = following,
+            None => return Ok(()),
+        }
+    }
 }
 
 /// How often each comparison is made: a burst may come at any moment of the periods.

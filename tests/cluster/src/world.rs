@@ -16,6 +16,7 @@ use redis::aio::MultiplexedConnection;
 use std::path::{Path, PathBuf};
 
 /// Where things are.
+#[derive(Clone)]
 pub struct Places {
     /// The plane's programs.
     pub bin: PathBuf,
