@@ -82,7 +82,7 @@ impl World {
             std::fs::write(path(&format!("{file}.rules.yaml")), quicker(&rules)).unwrap();
         }
         let config = format!(
-            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}}\n\
+            "global: {{scrape_interval: 300ms, scrape_timeout: 300ms, evaluation_interval: 300ms}}\n\
              rule_files: ['{}/*.rules.yaml']\n\
              alerting: {{alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{alertmanager}']}}]}}]}}\n\
              scrape_configs: [{{job_name: queue-exporter, static_configs: [{{targets: ['{address}'], labels: {{namespace: jobs}}}}]}}]\n",

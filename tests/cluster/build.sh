@@ -8,7 +8,7 @@ mkdir -p "$1/bin"
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")"
 
-kubernetes=$(sed -n 's/^require k8s.io\/kubernetes //p;s/^\tk8s.io\/kubernetes //p' kubernetes/go.mod | head -1)
+kubernetes=$(grep -o 'k8s.io/kubernetes v[0-9.]*' kubernetes/go.mod | head -1 | cut -d' ' -f2)
 version="-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/component-base/version.gitMajor=1"
 version="$version -X k8s.io/component-base/version.gitMinor=$(echo "$kubernetes" | cut -d. -f2)"
 

@@ -17,13 +17,15 @@ pub struct Stage {
 }
 
 /// A scenario's name and what it is about.
-pub const ALL: [(&str, &str); 17] = [
+pub const ALL: [(&str, &str); 19] = [
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
     ("zero", "from none to one for one job, which is not cut off when the queue is empty, and back to none"),
     ("age", "a short queue of slow jobs gets more workers by its age"),
     ("rate", "workers come with the arrivals, before a backlog does"),
+    ("steady", "arrivals that two workers keep up with: their number stays"),
+    ("two-workers", "two workers at once: each follows its own queue"),
     ("rollout", "a new version while it scales: no job is killed, the number of workers is kept"),
     ("drain-node", "nodes are drained under the budget: one worker at a time, none killed"),
     ("spot", "half of the spot nodes are lost at once: the floor stays, the rest comes back"),
@@ -46,6 +48,8 @@ pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Vec<Sam
         "zero" => zero(world, trigger).await,
         "age" => age(world).await,
         "rate" => rate(world).await,
+        "steady" => steady(world, trigger).await,
+        "two-workers" => two_workers(world, trigger).await,
         "rollout" => rollout(world, trigger).await,
         "drain-node" => drain_node(world, trigger).await,
         "spot" => spot(world, trigger).await,
@@ -222,6 +226,51 @@ async fn rate(world: &mut World) -> Result<Stage> {
         "the backlog alone would have called them"
     );
     stage.until("all are done", 120, |sample| sample.done == 100).await?;
+    stage.none_killed()?;
+    Ok(stage)
+}
+
+async fn steady(world: &mut World, trigger: &str) -> Result<Stage> {
+    let stage = install(world, trigger, "    minReplicas: 1\n    maxReplicas: 6\n").await?;
+    stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
+    // A standing queue of 30, and three jobs of half a second each second: what two workers do, with a little to spare.
+    world.put("crawler", 30, 500).await?;
+    stage.until("two workers", 60, wanted(2)).await?;
+    for _ in 0..160 {
+        let waiting = stage.timeline.last().backlog.unwrap_or(30);
+        if waiting < 30 {
+            world.put("crawler", 1, 500).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let samples = stage.timeline.samples();
+    let settled = samples.iter().skip_while(|sample| sample.ready < 2);
+    ensure!(settled.clone().count() > 60 && settled.clone().all(wanted(2)), "the number of workers moved");
+    stage.none_killed()?;
+    Ok(stage)
+}
+
+async fn two_workers(world: &mut World, trigger: &str) -> Result<Stage> {
+    let both = "    minReplicas: 1\n    maxReplicas: 6\n";
+    let values = values(trigger, both);
+    let second = values.split_once("  crawler:\n").context("the crawler's row")?.1.to_string();
+    let values =
+        values.replace("  labeler: null\n", "").replace("  crawler:\n", &format!("  labeler:\n{second}  crawler:\n"));
+    world.install(&values).await?;
+    let workers = world.workers("crawler");
+    let others = world.workers("labeler");
+    let timeline = Timeline::record(world, "crawler", workers.done.clone());
+    let quiet = Timeline::record(world, "labeler", others.done.clone());
+    let stage = Stage { timeline, _workers: workers };
+    stage.until("one crawler is ready", 60, |sample| sample.ready == 1).await?;
+    world.put("crawler", 300, 500).await?;
+    world.put("labeler", 12, 500).await?;
+    stage.until("the crawler's maximum", 60, wanted(6)).await?;
+    stage.until("all are done", 120, |sample| sample.done == 300).await?;
+    stage.until("the crawler's minimum", 60, wanted(1)).await?;
+    let samples = quiet.samples();
+    ensure!(samples.iter().all(|sample| sample.replicas.is_none_or(|replicas| replicas == 1)), "the labeler moved");
+    ensure!(quiet.last().done == 12, "the labeler's jobs are not done");
     stage.none_killed()?;
     Ok(stage)
 }
