@@ -268,6 +268,25 @@ fn golden_rendered_manifests_are_fresh() {
     golden("keda/overlay/queries.yaml", &text);
 }
 
+/// A chart takes only files of its own folder, and helm complains of links.
+#[test]
+fn golden_copies_in_the_chart_are_fresh() {
+    for (from, to, end) in [("alerts", "rules", ".rules.yaml"), ("dashboards", "dashboards", ".json")] {
+        let names = |folder: &str| -> BTreeSet<String> {
+            let entries = std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap();
+            entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name.ends_with(end))
+                .collect()
+        };
+        for name in names(from) {
+            let text = std::fs::read_to_string(format!("{ROOT}/{from}/{name}")).unwrap();
+            golden(&format!("keda/chart/{to}/{name}"), &text);
+        }
+        assert_eq!(names(&format!("keda/chart/{to}")), names(from), "a copy has lost its original");
+    }
+}
+
 fn golden(path: &str, text: &str) {
     let path = format!("{ROOT}/{path}");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
