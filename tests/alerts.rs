@@ -79,7 +79,8 @@ fn every_alert_has_a_test_a_runbook_and_links() {
             assert!(text.contains(part), "{name}: {part}");
         }
         let board = annotations["dashboard_url"].as_str().unwrap();
-        let boards = ["queues", "scaling", "exporter"].map(|board| format!("/d/queue-exporter-{board}?var-namespace="));
+        let boards =
+            ["queues", "scaling", "cost", "exporter"].map(|board| format!("/d/queue-exporter-{board}?var-namespace="));
         assert!(boards.iter().any(|start| board.starts_with(start)), "{name}: {board}");
     }
     let runbooks = files("alerts/runbooks", ".md");
