@@ -1,6 +1,7 @@
 //! What is known of each queue between polls: its last good reading while that is fresh, its counters and rates, its
 //! recent past, and what is wrong with it.
 
+use crate::desired::Desired;
 use crate::flow::Flow;
 use crate::layout::Globals;
 use crate::metrics::Stats;
@@ -32,9 +33,45 @@ struct Library {
 struct Entry {
     id: Arc<Identity>,
     flow: Flow,
+    /// Where the policy asks for it.
+    desired: Option<Box<Desired>>,
     good: Option<(Instant, Reading)>,
     problem: Option<Arc<str>>,
     trace: Arc<Trace>,
+}
+
+impl Entry {
+    /// Takes in what a look gave; returns the error where nothing was heard.
+    fn take(&mut self, outcome: Outcome, now: Instant, stats: &Stats) -> Option<ReadError> {
+        match outcome {
+            Ok(seen) => {
+                let totals = self.flow.fold(&seen.counts, now);
+                let desired = self.desired.as_mut().and_then(|desired| desired.fold(&seen, &totals, now));
+                self.good = Some((now, Reading { seen, totals, desired }));
+                if self.problem.take().is_some() {
+                    tracing::info!(queue = &*self.id.label, "can be read again");
+                }
+                return None;
+            }
+            Err(error) => {
+                if let Some(desired) = &mut self.desired {
+                    desired.lost();
+                }
+                if error.is_silence() {
+                    self.problem.get_or_insert_with(|| error.to_string().into());
+                    return Some(error);
+                }
+                stats.failed(&error);
+                self.good = None;
+                let text: Arc<str> = error.to_string().into();
+                if self.problem.as_ref() != Some(&text) {
+                    tracing::warn!(queue = &*self.id.label, error = %text, kind = error.kind(), "can't be read");
+                }
+                self.problem = Some(text);
+            }
+        }
+        None
+    }
 }
 
 impl Board {
@@ -55,7 +92,8 @@ impl Board {
     /// Adds a queue of which nothing is known yet.
     pub fn add(&mut self, id: Identity) {
         let flow = Flow::new(self.rate_window);
-        self.entries.push(Entry { id: Arc::new(id), flow, good: None, problem: None, trace: Arc::default() });
+        let desired = Desired::new(id.policy, self.rate_window).map(Box::new);
+        self.entries.push(Entry { id: Arc::new(id), flow, desired, good: None, problem: None, trace: Arc::default() });
     }
 
     /// Keeps those queues whose place is not in `gone`.
@@ -100,30 +138,12 @@ impl Board {
         let mut silence = silence.cloned();
         let mut silent = 0;
         for (entry, outcome) in self.entries.iter_mut().zip(outcomes) {
-            match outcome {
-                Ok(seen) => {
-                    answered = true;
-                    let totals = entry.flow.fold(&seen.counts, now);
-                    entry.good = Some((now, Reading { seen, totals }));
-                    if entry.problem.take().is_some() {
-                        tracing::info!(queue = entry.id.label, "can be read again");
-                    }
-                }
-                Err(error) if error.is_silence() => {
-                    entry.problem.get_or_insert_with(|| error.to_string().into());
+            match entry.take(outcome, now, stats) {
+                Some(error) => {
                     silence = Some(error);
                     silent += 1;
                 }
-                Err(error) => {
-                    answered = true;
-                    stats.failed(&error);
-                    entry.good = None;
-                    let text: Arc<str> = error.to_string().into();
-                    if entry.problem.as_ref() != Some(&text) {
-                        tracing::warn!(queue = entry.id.label, error = %text, kind = error.kind(), "can't be read");
-                    }
-                    entry.problem = Some(text);
-                }
+                None => answered = true,
             }
             if entry.trace.is_due(now) {
                 let backlog = entry.good.and_then(|(_, reading)| reading.backlog());
@@ -148,6 +168,32 @@ impl Board {
         }
         (self.redis_up, self.polled, self.partly_silent) = (answered, true, partly_silent);
         answered
+    }
+
+    /// Takes in what a look at some queues between two polls gave, by their places; returns whether one of them is no longer
+    /// without a job, or can't be read.
+    pub fn take_some(&mut self, outcomes: Vec<(usize, Outcome)>, stats: &Stats) -> bool {
+        let now = Instant::now();
+        let mut changed = false;
+        for (place, outcome) in outcomes {
+            let Some(entry) = self.entries.get_mut(place) else { continue };
+            // What was not heard is left to the next poll.
+            if outcome.as_ref().is_err_and(ReadError::is_silence) {
+                continue;
+            }
+            entry.take(outcome, now, stats);
+            changed |= entry.good.is_none_or(|(_, reading)| reading.is_active() != Some(false));
+        }
+        changed
+    }
+
+    /// The places of those of these queues that had no job when they were last looked at.
+    #[must_use]
+    pub fn idle_among(&self, labels: &HashSet<Arc<str>>) -> HashSet<usize> {
+        let idle = |entry: &Entry| entry.good.is_some_and(|(_, reading)| reading.is_active() == Some(false));
+        let wanted = |entry: &Entry| labels.contains(&entry.id.label);
+        let places = self.entries.iter().enumerate().filter(|(_, entry)| idle(entry) && wanted(entry));
+        places.map(|(place, _)| place).collect()
     }
 
     /// What is to be shown now.

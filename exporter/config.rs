@@ -1,6 +1,7 @@
 //! The environment, checked: every fault is found before any is reported, each names its variable and the remedy.
 
 use crate::redis;
+use crate::scaler::{Tls, TlsFiles};
 use crate::spec::{self, Discovery, Policy, Queue, Spec};
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -28,6 +29,10 @@ struct Raw {
     max_queues: Option<String>,
     discovery_ttl: Option<String>,
     log_format: Option<String>,
+    grpc_addr: Option<String>,
+    grpc_cert_file: Option<String>,
+    grpc_key_file: Option<String>,
+    grpc_client_ca_file: Option<String>,
     web_config_file: Option<String>,
 }
 
@@ -47,6 +52,9 @@ struct Row {
     scale_down_depth: Option<u64>,
     min_workers: Option<u64>,
     max_workers: Option<u64>,
+    worker_slots: Option<u64>,
+    job_seconds: Option<f64>,
+    catch_up: Option<String>,
 }
 
 /// A text that is never printed.
@@ -140,6 +148,16 @@ pub struct Config {
     pub stale_after: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where KEDA's external scaler is served, if it is.
+    pub grpc: Option<GrpcConfig>,
+}
+
+/// How gRPC is served.
+pub struct GrpcConfig {
+    /// Where.
+    pub listen: SocketAddr,
+    /// With TLS, if so.
+    pub tls: Option<Tls>,
 }
 
 /// All that is wrong with a configuration.
@@ -206,6 +224,7 @@ impl Config {
                 LogFormat::Text
             }
         };
+        let grpc = grpc_config(&raw, &mut faults);
         if raw.web_config_file.is_some() {
             faults.push("WEB_CONFIG_FILE is set, but TLS and basic auth are not served yet; unset it".into());
         }
@@ -227,6 +246,7 @@ impl Config {
                 rate_window,
                 stale_after,
                 log_format,
+                grpc,
             }),
             _ => Err(Faults(faults)),
         }
@@ -246,7 +266,38 @@ fn is_ours(name: &str) -> bool {
         "DISCOVERY_TTL",
         "LOG_FORMAT",
     ];
-    EXACT.contains(&name) || name.starts_with("REDIS_")
+    EXACT.contains(&name) || name.starts_with("REDIS_") || name.starts_with("GRPC_")
+}
+
+fn grpc_config(raw: &Raw, faults: &mut Vec<String>) -> Option<GrpcConfig> {
+    let files = match (&raw.grpc_cert_file, &raw.grpc_key_file, &raw.grpc_client_ca_file) {
+        (Some(cert), Some(key), client_ca) => {
+            Some(TlsFiles { cert: cert.into(), key: key.into(), client_ca: client_ca.as_ref().map(PathBuf::from) })
+        }
+        (None, None, None) => None,
+        (None, None, Some(_)) => {
+            faults.push("GRPC_CLIENT_CA_FILE needs GRPC_CERT_FILE and GRPC_KEY_FILE; set all three".into());
+            None
+        }
+        _ => {
+            faults.push("GRPC_CERT_FILE and GRPC_KEY_FILE go together; set both or neither".into());
+            None
+        }
+    };
+    let Some(address) = &raw.grpc_addr else {
+        if files.is_some() {
+            faults.push("GRPC_CERT_FILE is set, but not GRPC_ADDR; set it, such as 0.0.0.0:9798".into());
+        }
+        return None;
+    };
+    let tls = files.and_then(|files| Tls::open(files).map_err(|fault| faults.push(fault)).ok());
+    match address.parse() {
+        Ok(listen) => Some(GrpcConfig { listen, tls }),
+        Err(_) => {
+            faults.push(format!("GRPC_ADDR is {address:?}; it must be an address and a port, such as 0.0.0.0:9798"));
+            None
+        }
+    }
 }
 
 fn duration(text: &Option<String>, name: &str, default: Duration, faults: &mut Vec<String>) -> Duration {
@@ -340,19 +391,34 @@ fn read_rows(path: &str) -> Result<Vec<Row>, String> {
 
 fn row(row: Row) -> Result<Spec, Vec<String>> {
     let mut faults = Vec::new();
-    let objective_age = row.objective_age.as_deref().and_then(|text| {
+    let mut age = |text: &Option<String>, name: &str| {
+        let text = text.as_deref()?;
         let age = parse_duration(text);
         if age.is_none() {
-            faults.push(format!("objective_age is {text:?}; it must be a duration with a unit, such as 30s or 5m"));
+            faults.push(format!("{name} is {text:?}; it must be a duration with a unit, such as 30s or 5m"));
         }
         age
+    };
+    let (objective_age, catch_up) = (age(&row.objective_age, "objective_age"), age(&row.catch_up, "catch_up"));
+    let job_seconds = row.job_seconds.and_then(|seconds| {
+        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        if time.is_none() {
+            faults.push(format!("job_seconds is {seconds}; it must be a number over 0"));
+        }
+        time
     });
+    if row.worker_slots == Some(0) {
+        faults.push("worker_slots is 0; a worker runs one job at least".into());
+    }
     let policy = Policy {
         objective_age,
         scale_up_depth: row.scale_up_depth,
         scale_down_depth: row.scale_down_depth,
         min_workers: row.min_workers,
         max_workers: row.max_workers,
+        worker_slots: row.worker_slots,
+        job_seconds,
+        catch_up,
     };
     if policy.scale_up_depth.zip(policy.scale_down_depth).is_some_and(|(up, down)| down >= up) {
         faults.push("scale_down_depth is not under scale_up_depth; workers would come and go at once".into());

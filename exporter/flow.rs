@@ -4,9 +4,9 @@
 //! falls by less than half is a stale answer and is held; one that falls further was reset, and is passed through as
 //! Prometheus expects of a counter. A rate is published only when the whole window was watched and holds no gap.
 //!
-//! Memory: [`RateWindow::SAMPLES`] samples of 32 bytes a queue, whatever the window.
+//! Memory: [`Window::SAMPLES`] samples of 40 bytes a queue, whatever the window.
 
-use std::collections::VecDeque;
+use crate::window::{Point, Window};
 use std::time::{Duration, Instant};
 
 /// What a layout says of arrivals and departures.
@@ -64,7 +64,8 @@ pub struct Flow {
     processed: Meter,
     failed: Meter,
     gaps: u64,
-    window: RateWindow,
+    /// Arrivals and processed.
+    window: Window<(Point, Point)>,
 }
 
 impl Flow {
@@ -76,7 +77,7 @@ impl Flow {
             processed: Meter::default(),
             failed: Meter::default(),
             gaps: 0,
-            window: RateWindow { length: window, first: None, samples: VecDeque::new() },
+            window: Window::new(window),
         }
     }
 
@@ -91,7 +92,11 @@ impl Flow {
         self.gaps += u64::from(missed.0 || missed.1);
         self.arrivals.gaps += u32::from(missed.0);
         self.processed.gaps += u32::from(missed.1);
-        let (arrival_rate, processing_rate) = self.window.fold(now, self.arrivals.point(), self.processed.point());
+        let points = (self.arrivals.point(), self.processed.point());
+        let start = self.window.fold(now, points);
+        let rate = |before: Point, after: Point, seconds: f64| Some(before.growth(after)? as f64 / seconds);
+        let arrival_rate = start.and_then(|(seconds, (before, _))| rate(before, points.0, seconds));
+        let processing_rate = start.and_then(|(seconds, (_, before))| rate(before, points.1, seconds));
         Totals {
             arrivals: self.arrivals.published,
             processed: self.processed.published,
@@ -130,69 +135,7 @@ impl Meter {
     }
 
     fn point(&self) -> Point {
-        Point { value: self.published.unwrap_or(Point::UNKNOWN), gaps: self.gaps }
-    }
-}
-
-/// A counter at one moment: its value, and the looks so far over which it was a lower bound only.
-#[derive(Clone, Copy, Debug)]
-struct Point {
-    /// [`Point::UNKNOWN`] where there is none: an Option would be twice as large, and there are 34 of these a queue.
-    value: u64,
-    gaps: u32,
-}
-
-impl Point {
-    const UNKNOWN: u64 = u64::MAX;
-
-    /// How much it grew until `later`, where that is known and was seen whole.
-    fn growth(self, later: Self) -> Option<u64> {
-        let known = self.value != Self::UNKNOWN && later.value != Self::UNKNOWN && self.gaps == later.gaps;
-        if known { later.value.checked_sub(self.value) } else { None }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    /// Since the first look, in milliseconds.
-    at: u64,
-    arrivals: Point,
-    processed: Point,
-}
-
-/// Samples of the counters, spread over the window.
-#[derive(Debug)]
-struct RateWindow {
-    length: Duration,
-    first: Option<Instant>,
-    samples: VecDeque<Sample>,
-}
-
-impl RateWindow {
-    /// How many samples span the window: the rate is over the window to within a fifteenth.
-    const SAMPLES: u32 = 16;
-
-    fn fold(&mut self, at: Instant, arrivals: Point, processed: Point) -> (Option<f64>, Option<f64>) {
-        let since = at.saturating_duration_since(*self.first.get_or_insert(at));
-        let now = Sample { at: since.as_millis().try_into().unwrap_or(u64::MAX), arrivals, processed };
-        let age = |sample: &Sample| Duration::from_millis(now.at.saturating_sub(sample.at));
-        // The oldest that is kept is the youngest that spans the window.
-        while self.samples.get(1).is_some_and(|second| age(second) >= self.length) {
-            self.samples.pop_front();
-        }
-        let rates = match self.samples.front() {
-            Some(start) if age(start) >= self.length => {
-                let seconds = age(start).as_secs_f64();
-                let rate = |before: Point, after: Point| Some(before.growth(after)? as f64 / seconds);
-                (rate(start.arrivals, arrivals), rate(start.processed, processed))
-            }
-            _ => (None, None),
-        };
-        let spacing = self.length / (Self::SAMPLES - 1);
-        if self.samples.back().is_none_or(|last| age(last) >= spacing) {
-            self.samples.push_back(now);
-        }
-        rates
+        Point::new(self.published, self.gaps)
     }
 }
 
@@ -276,7 +219,7 @@ mod tests {
                 net += processed;
                 let processed = totals.processed.unwrap();
                 prop_assert!(processed >= before && processed as i64 >= net);
-                prop_assert!(flow.window.samples.len() <= RateWindow::SAMPLES as usize + 1);
+                prop_assert!(flow.window.len() <= Window::<()>::SAMPLES as usize + 1);
                 before = processed;
             }
         }

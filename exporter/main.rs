@@ -1,8 +1,10 @@
 //! The program: arguments, logs, configuration, signals, exit codes.
 
+use queue_exporter::Listeners;
 use queue_exporter::check::{Output, check};
 use queue_exporter::config::{Config, LogFormat};
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +37,8 @@ Environment:
   RATE_WINDOW    60s                 STALE_AFTER    3 polls, at least 5s
   MAX_QUEUES     10000               LOG_FORMAT     text, or json
   DISCOVERY_TTL  1h                  RUST_LOG       info
+  GRPC_ADDR      where KEDA's external scaler is served, such as 0.0.0.0:9798; nowhere unless set
+  GRPC_CERT_FILE, GRPC_KEY_FILE, GRPC_CLIENT_CA_FILE    its TLS, in PEM; the last if clients must have a certificate
 
 Exit codes: 0 done, 1 the system refused something, 64 bad usage or configuration, 69 a queue can't be read (check).
 ";
@@ -111,10 +115,17 @@ async fn run(command: Command, config: Config) -> ExitCode {
         (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
         (Err(error), _) | (_, Err(error)) => return complain(&format!("can't watch signals: {error}"), FAILURE),
     };
-    let address = config.listen;
-    let listener = match TcpListener::bind(address).await {
-        Ok(listener) => listener,
-        Err(error) => return complain(&format!("LISTEN_ADDR: can't listen on {address}: {error}"), FAILURE),
+    let bound = async {
+        let http = bind(config.listen, "LISTEN_ADDR").await?;
+        let grpc = match &config.grpc {
+            Some(grpc) => Some(bind(grpc.listen, "GRPC_ADDR").await?),
+            None => None,
+        };
+        Ok::<_, String>(Listeners { http, grpc })
+    };
+    let listeners = match bound.await {
+        Ok(listeners) => listeners,
+        Err(fault) => return complain(&fault, FAILURE),
     };
     let shutdown = async move {
         tokio::select! {
@@ -122,10 +133,14 @@ async fn run(command: Command, config: Config) -> ExitCode {
             _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
     };
-    match queue_exporter::run(config, listener, shutdown).await {
+    match queue_exporter::run(config, listeners, shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error.to_string(), FAILURE),
     }
+}
+
+async fn bind(address: SocketAddr, variable: &str) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {

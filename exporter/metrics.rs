@@ -101,6 +101,8 @@ families! {
         |row| whole(row.reading?.seen.slots);
     "redis_queue_paused" "gauge" "1 while the queue is paused, where the library says."
         |row| whole(row.reading?.seen.paused.map(u64::from));
+    "redis_queue_desired_workers" "gauge" "Workers that the queue needs by its policy; absent until all that the policy asks for was known once."
+        |row| whole(row.reading?.desired);
     "redis_queue_objective_age_seconds" "gauge" "The policy: no job should wait longer."
         |row| real(row.id.policy.objective_age.map(|age| age.as_secs_f64()));
     "redis_queue_scale_up_depth" "gauge" "The policy: backlog per worker over which workers are added."

@@ -1,13 +1,18 @@
 //! The poll loop: reads all queues, folds what was seen, publishes a [`Snapshot`], and takes in queues that were found.
 //!
+//! Between two polls it looks at the queues without a job whose first job an autoscaler waits for, every 50 ms, and less often where
+//! that would take more than a tenth of the time.
+//!
 //! Its cost is that of [`crate::reader`] and of what [`crate::board`] keeps; nothing depends on how many scrape.
 
 use crate::board::Board;
 use crate::config::Config;
 use crate::metrics::Stats;
 use crate::reader::{Reader, unix_now};
+use crate::scaler::Interest;
 use crate::snapshot::{Identity, Snapshot};
 use crate::watched::Watched;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -45,7 +50,15 @@ pub struct Poller {
     stats: Arc<Stats>,
     shown: watch::Sender<Arc<Snapshot>>,
     pulse: Arc<Pulse>,
+    interest: Arc<Interest>,
+    /// Queues that someone waits for, and that had no job at the last look.
+    idle: HashSet<usize>,
 }
+
+/// How often queues without a job are looked at that an autoscaler waits for: well within a tenth of a second.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Such looks take at most one part of so many of the time.
+const GLANCE_SHARE: u32 = 10;
 
 impl Poller {
     /// Makes the loop from the configuration; the address to listen on is left to the caller.
@@ -66,6 +79,8 @@ impl Poller {
             interval: config.poll_interval,
             stats,
             pulse: Arc::new(Pulse { start: Instant::now(), beat: AtomicU64::new(0), longest }),
+            interest: Arc::default(),
+            idle: HashSet::new(),
         }
     }
 
@@ -73,6 +88,12 @@ impl Poller {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.shown.subscribe()
+    }
+
+    /// Whose first job is waited for.
+    #[must_use]
+    pub fn interest(&self) -> Arc<Interest> {
+        Arc::clone(&self.interest)
     }
 
     /// The sign of life.
@@ -86,31 +107,40 @@ impl Poller {
         let mut ticks = tokio::time::interval(self.interval);
         // A poll that took long must not be followed by a burst of others.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_glance = tokio::time::Instant::now();
         loop {
-            ticks.tick().await;
-            self.pulse.beat();
-            self.poll().await;
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => {
+                    self.pulse.beat();
+                    self.poll().await;
+                    self.idle = self.board.idle_among(&self.interest.labels());
+                }
+                () = self.interest.grown() => self.idle = self.board.idle_among(&self.interest.labels()),
+                () = tokio::time::sleep_until(next_glance), if !self.idle.is_empty() => {
+                    let start = tokio::time::Instant::now();
+                    self.glance().await;
+                    next_glance = start + GLANCE.max(start.elapsed() * GLANCE_SHARE);
+                }
+            }
         }
     }
 
-    /// One poll. While it is under way, readings that die are taken down.
+    /// One look at the idle queues between two polls; shown at once where a job has come.
+    async fn glance(&mut self) {
+        let outcomes = while_showing(self.reader.read_some(&self.idle), &self.board, &self.shown).await;
+        if self.board.take_some(outcomes, &self.stats) {
+            self.shown.send_replace(Arc::new(self.board.snapshot()));
+            self.idle = self.board.idle_among(&self.interest.labels());
+        }
+    }
+
+    /// One poll.
     async fn poll(&mut self) {
         let start = Instant::now();
         // What the last poll found is read before it is shown.
         self.follow();
-        let outcomes = {
-            let read = self.reader.read();
-            tokio::pin!(read);
-            loop {
-                let death = self.board.next_death().map(tokio::time::Instant::from_std);
-                tokio::select! {
-                    outcomes = &mut read => break outcomes,
-                    () = sleep_until(death) => {
-                        self.shown.send_replace(Arc::new(self.board.snapshot()));
-                    }
-                }
-            }
-        };
+        let outcomes = while_showing(self.reader.read(), &self.board, &self.shown).await;
         let answered = self.board.take(outcomes, self.reader.silence(), &self.stats);
         self.board.take_libraries(self.reader.libraries(), &self.stats);
         self.stats.polled(start.elapsed(), answered.then(unix_now));
@@ -127,6 +157,20 @@ impl Poller {
         for queue in change.found {
             self.board.add(Identity::new(queue.label.clone(), queue.entry.name, queue.policy));
             self.reader.add(queue);
+        }
+    }
+}
+
+/// Waits for a look; while it is under way, readings that die are taken down.
+async fn while_showing<T>(look: impl Future<Output = T>, board: &Board, shown: &watch::Sender<Arc<Snapshot>>) -> T {
+    tokio::pin!(look);
+    loop {
+        let death = board.next_death().map(tokio::time::Instant::from_std);
+        tokio::select! {
+            outcomes = &mut look => return outcomes,
+            () = sleep_until(death) => {
+                shown.send_replace(Arc::new(board.snapshot()));
+            }
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct Reader {
 /// A queue.
 struct Source {
     layout: Box<dyn Layout>,
+    /// Whether it takes part in this look.
+    wanted: bool,
     /// Read alone, since it failed in company.
     alone: bool,
     /// The place of its library's overview, and its name there.
@@ -116,7 +118,7 @@ impl Reader {
     /// Adds a queue, after those that are there.
     pub fn add(&mut self, queue: Queue) {
         let shared = self.share(queue.entry, &queue.name.prefix).map(|place| (place, queue.name.queue));
-        self.sources.push(Source { layout: queue.layout, alone: false, shared, outcome: None });
+        self.sources.push(Source { layout: queue.layout, wanted: true, alone: false, shared, outcome: None });
     }
 
     /// Keeps those queues whose place is not in `gone`.
@@ -160,6 +162,18 @@ impl Reader {
 
     /// Reads all queues once, within the time that a poll may take. The outcomes come in the order of the queues.
     pub async fn read(&mut self) -> Vec<Outcome> {
+        self.look(|_| true).await.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// Reads the queues at these places, and what their libraries keep for all queues together, in the same way.
+    pub async fn read_some(&mut self, places: &HashSet<usize>) -> Vec<(usize, Outcome)> {
+        self.look(|place| places.contains(&place)).await
+    }
+
+    async fn look(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<(usize, Outcome)> {
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            source.wanted = wanted(place);
+        }
         let limit = self.redis.timeouts.poll;
         let silence = match tokio::time::timeout(limit, self.read_slices()).await {
             Ok(Ok(())) => ReadError::Shape("more rounds than a look may take"),
@@ -172,16 +186,16 @@ impl Reader {
             let shared = overviews.get(place).filter(|shared| matches!(shared.outcome, Some(Ok(_))));
             shared.map_or_else(Around::default, |shared| shared.overview.around(name))
         };
-        let mut outcomes: Vec<Outcome> = Vec::with_capacity(self.sources.len());
-        for source in &mut self.sources {
+        let mut outcomes = Vec::with_capacity(self.sources.len());
+        for (place, source) in self.sources.iter_mut().enumerate().filter(|(_, source)| source.wanted) {
             let mut outcome = source.outcome.take().unwrap_or_else(|| Err(silence.clone()));
-            if let (Ok(observation), Some((place, name))) = (&mut outcome, &source.shared) {
-                around(*place, name).add_to(observation);
+            if let (Ok(observation), Some((shared, name))) = (&mut outcome, &source.shared) {
+                around(*shared, name).add_to(observation);
             }
             source.alone = outcome.as_ref().is_err_and(|error| !error.is_silence());
-            outcomes.push(outcome);
+            outcomes.push((place, outcome));
         }
-        let silent = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
+        let silent = outcomes.iter().filter(|(_, outcome)| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
         // Within a cluster one node may be silent while the others answer.
         let keeps =
             self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < outcomes.len());
@@ -227,14 +241,21 @@ enum Member<'a> {
     Finder(&'a mut Found),
 }
 
-/// All of them: those of whole libraries come first, for they are few and wanted by the others.
+/// All that take part in this look: those of whole libraries come first, for they are few and wanted by the others. Where only
+/// some queues are looked at, their libraries are, and nothing is searched for.
 fn members<'a>(
     shared: &'a mut [Shared],
     finders: &'a mut [Found],
     sources: &'a mut [Source],
 ) -> impl Iterator<Item = Member<'a>> {
-    let shared = shared.iter_mut().map(Member::Overview);
-    shared.chain(finders.iter_mut().map(Member::Finder)).chain(sources.iter_mut().map(Member::Queue))
+    let all = sources.iter().all(|source| source.wanted);
+    let asked: HashSet<usize> =
+        sources.iter().filter(|source| source.wanted).filter_map(|source| Some(source.shared.as_ref()?.0)).collect();
+    let shared = shared.iter_mut().enumerate().filter(move |(place, _)| all || asked.contains(place));
+    let shared = shared.map(|(_, shared)| Member::Overview(shared));
+    let finders = finders.iter_mut().filter(move |_| all).map(Member::Finder);
+    let sources = sources.iter_mut().filter(|source| source.wanted).map(Member::Queue);
+    shared.chain(finders).chain(sources)
 }
 
 impl Member<'_> {

@@ -6,7 +6,7 @@ use crate::layout::{Globals, Observation};
 use crate::reader::LibraryName;
 use crate::spec::Policy;
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Identity {
     /// The `queue` label.
-    pub label: String,
+    pub label: Arc<str>,
     /// The `layout` label.
     pub layout: &'static str,
     /// Both as they stand in the text format, braces included.
@@ -32,7 +32,7 @@ impl Identity {
         labels.push_str("\",layout=\"");
         labels.push_str(layout);
         labels.push_str("\"}");
-        Self { label, layout, labels, policy }
+        Self { label: label.into(), layout, labels, policy }
     }
 }
 
@@ -43,6 +43,8 @@ pub struct Reading {
     pub seen: Observation,
     /// Counters and rates.
     pub totals: Totals,
+    /// Workers that the queue needs by its policy, where that can be said.
+    pub desired: Option<u64>,
 }
 
 impl Reading {
@@ -50,6 +52,12 @@ impl Reading {
     #[must_use]
     pub fn backlog(&self) -> Option<u64> {
         Some(self.seen.length? + self.seen.due.unwrap_or(0))
+    }
+
+    /// Whether any job waits or is in flight; absent where what waits is.
+    #[must_use]
+    pub fn is_active(&self) -> Option<bool> {
+        Some(self.backlog()? > 0 || self.seen.in_flight.is_some_and(|jobs| jobs > 0))
     }
 }
 
@@ -119,6 +127,7 @@ pub struct Snapshot {
     pub redis_up: bool,
     /// Whether a poll has ended, well or ill.
     pub polled: bool,
+    places: OnceLock<HashMap<Arc<str>, usize>>,
     text: OnceLock<Bytes>,
     gzip: OnceLock<Bytes>,
 }
@@ -128,6 +137,13 @@ impl Snapshot {
     #[must_use]
     pub fn new(rows: Vec<Row>, libraries: Vec<LibraryRow>, redis_up: bool, polled: bool) -> Self {
         Self { rows, libraries, redis_up, polled, ..Self::default() }
+    }
+
+    /// The queue of this label. The first search makes an index.
+    #[must_use]
+    pub fn row(&self, label: &str) -> Option<&Row> {
+        let index = || self.rows.iter().enumerate().map(|(place, row)| (Arc::clone(&row.id.label), place)).collect();
+        self.rows.get(*self.places.get_or_init(index).get(label)?)
     }
 
     /// The text format, made by `encode` the first time.

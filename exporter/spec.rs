@@ -81,6 +81,12 @@ pub struct Policy {
     pub min_workers: Option<u64>,
     /// The most workers.
     pub max_workers: Option<u64>,
+    /// Jobs that one worker runs at once; 1 where nothing is said.
+    pub worker_slots: Option<u64>,
+    /// How long a job takes, for as long as that is not measured.
+    pub job_seconds: Option<Duration>,
+    /// In what time the backlog is to be gone once jobs are late; the objective where nothing is said.
+    pub catch_up: Option<Duration>,
 }
 
 /// Parses the comma list of `QUEUES`.

@@ -36,6 +36,7 @@ fn snapshot() -> Snapshot {
         scale_down_depth: Some(10),
         min_workers: Some(3),
         max_workers: Some(20),
+        ..Policy::default()
     };
     let seen = Observation {
         length: Some(7),
@@ -62,8 +63,13 @@ fn snapshot() -> Snapshot {
     };
     let bare = Observation { length: Some(0), age: Age::AtLeast(3.0), ..Observation::default() };
     let rows = vec![
-        row("ocr", "list", policy, Some(Reading { seen, totals })),
-        row("a \"quoted\"\\\n📮", "stream", Policy::default(), Some(Reading { seen: bare, totals: Totals::default() })),
+        row("ocr", "list", policy, Some(Reading { seen, totals, desired: Some(4) })),
+        row(
+            "a \"quoted\"\\\n📮",
+            "stream",
+            Policy::default(),
+            Some(Reading { seen: bare, totals: Totals::default(), desired: None }),
+        ),
         row("broken", "zset", policy, None),
     ];
     let globals = Globals { in_flight: Some(9), dead: Some(1), processed: Some(1_000), ..Globals::default() };

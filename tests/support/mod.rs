@@ -1,7 +1,9 @@
 //! A real Redis on a free port, the exporter's binary against it, and a plain HTTP client. Both end with the test.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub mod authority;
 pub mod chart;
+pub mod grpc;
 pub mod prometheus;
 
 use std::io::{Read, Write};

@@ -1,0 +1,298 @@
+//! How many workers a queue needs now, by its policy.
+//!
+//! Four numbers of workers, each of which may say how many are needed at least (`low`) and how many may stay (`high`):
+//!
+//! | | at least | may stay |
+//! |---|---|---|
+//! | backlog | backlog / `scale_up_depth` | backlog / `scale_down_depth`, rounded down |
+//! | in flight | | jobs in flight / `worker_slots` |
+//! | load | rate x `job_seconds` / `worker_slots` | that over [`BUSY`] |
+//! | policy | `min_workers`, and 1 while there is any job | |
+//!
+//! The rate is what the workers must do together: what comes in, and what keeps jobs within `objective_age`. A job that comes
+//! now waits for the backlog before it, so backlog / `objective_age` is enough while nothing is late. Once the oldest job has
+//! waited for the objective, the backlog is to be gone in `catch_up` while as much comes in as before; from half of the objective
+//! on the one passes into the other. Rate times seconds a job is the number of busy slots (Little's law; [`crate::load`]), and
+//! no more than there are jobs to be done are counted.
+//!
+//! The result is the last one, moved no farther than it must be to lie between the largest `low` and the largest `high`
+//! (and `max_workers`). So it rests while the numbers stay between the two, however they shake, and repeating a look changes
+//! nothing. A number that the policy asks for and that can't be known now leaves `high` open: workers may be added for the others, and
+//! none is taken away. Nothing is said before all that the policy asks for was known once.
+
+use crate::curve::Age;
+use crate::flow::Totals;
+use crate::layout::Observation;
+use crate::load::{Load, Means};
+use crate::spec::Policy;
+use std::time::{Duration, Instant};
+
+/// How busy workers may be on average before fewer could do the same: at over 80 % waiting times grow steeply (the waiting time
+/// of M/M/c), and a number that wavers about a whole one moves nothing.
+const BUSY: f64 = 0.8;
+
+/// What was last wanted for one queue, and what is needed to say it again.
+#[derive(Debug)]
+pub struct Desired {
+    policy: Policy,
+    load: Load,
+    /// Jobs in flight were seen once: from then on their absence is a gap in what is known.
+    sees_in_flight: bool,
+    last: Option<u64>,
+}
+
+/// What is known of a queue at one look.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    backlog: u64,
+    in_flight: Option<u64>,
+    /// Seconds, or a lower bound of them.
+    age: f64,
+    age_is_exact: bool,
+    /// Jobs a second.
+    arrival_rate: Option<f64>,
+    means: Means,
+}
+
+/// Workers needed at least, and how many may stay; the latter open where something is not known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Range {
+    low: u64,
+    high: Option<u64>,
+}
+
+impl Desired {
+    /// For a queue with this policy; `None` where it gives nothing to go by.
+    #[must_use]
+    pub fn new(policy: Policy, window: Duration) -> Option<Self> {
+        let goes_by = policy.scale_up_depth.is_some() || policy.objective_age.is_some();
+        goes_by.then(|| Self { policy, load: Load::new(window), sees_in_flight: false, last: None })
+    }
+
+    /// Notes that a look came to nothing.
+    pub fn lost(&mut self) {
+        self.load.lost();
+    }
+
+    /// Takes in what a look at `now` saw; gives the workers that are wanted, where that can be said.
+    pub fn fold(&mut self, seen: &Observation, totals: &Totals, now: Instant) -> Option<u64> {
+        let means = self.load.fold(seen.in_flight, totals.processing_rate, now);
+        self.sees_in_flight |= seen.in_flight.is_some();
+        let (age, age_is_exact) = match seen.age {
+            Age::Known { seconds, .. } => (seconds, true),
+            Age::AtLeast(seconds) => (seconds, false),
+            Age::Unknown => (0.0, false),
+        };
+        let known = Known {
+            backlog: seen.length? + seen.due.unwrap_or(0),
+            in_flight: seen.in_flight,
+            age,
+            age_is_exact,
+            arrival_rate: totals.arrival_rate,
+            means,
+        };
+        self.last = next(self.last, range(&known, &self.policy, self.sees_in_flight));
+        self.last
+    }
+}
+
+/// The last number, moved no farther than it must be.
+fn next(last: Option<u64>, Range { low, high }: Range) -> Option<u64> {
+    match (last, high) {
+        (Some(last), Some(high)) => Some(last.min(high).max(low)),
+        (Some(last), None) => Some(last.max(low)),
+        (None, Some(_)) => Some(low),
+        (None, None) => None,
+    }
+}
+
+fn range(known: &Known, policy: &Policy, sees_in_flight: bool) -> Range {
+    let slots = policy.worker_slots.unwrap_or(1).max(1);
+    let (mut low, mut high) = (0, Some(0));
+    let mut add = |least: u64, most: Option<u64>| {
+        low = low.max(least);
+        high = high.zip(most).map(|(high, most)| high.max(most));
+    };
+    if let Some(up) = policy.scale_up_depth {
+        let least = known.backlog.div_ceil(up.max(1));
+        let most = policy.scale_down_depth.map_or(least, |down| known.backlog / down.max(1));
+        add(least, Some(most));
+    }
+    if sees_in_flight {
+        add(0, known.in_flight.map(|jobs| jobs.div_ceil(slots)));
+    }
+    // Where jobs in flight can't be seen and nobody says how long one takes, the load is not asked for.
+    if sees_in_flight || policy.job_seconds.is_some() {
+        match busy(known, policy) {
+            Some(Busy { slots: busy, exact }) => {
+                let workers = |busy: f64| (busy / slots as f64).ceil() as u64;
+                let jobs = known.in_flight.map(|jobs| (jobs + known.backlog).div_ceil(slots));
+                let least = workers(busy).min(jobs.unwrap_or(u64::MAX));
+                add(least, exact.then(|| workers(busy / BUSY)));
+            }
+            None => add(0, None),
+        }
+    }
+    let jobs = known.backlog + known.in_flight.unwrap_or(0);
+    add(u64::from(jobs > 0), Some(0));
+    let (min, max) = (policy.min_workers.unwrap_or(0), policy.max_workers.unwrap_or(u64::MAX));
+    let within = |workers: u64| workers.max(min).min(max);
+    Range { low: within(low), high: high.map(|high| within(high.max(low))) }
+}
+
+/// Slots that are to be busy, on average: at least so many, or exactly.
+struct Busy {
+    slots: f64,
+    exact: bool,
+}
+
+fn busy(known: &Known, policy: &Policy) -> Option<Busy> {
+    let seconds = known.means.job_seconds.or_else(|| policy.job_seconds.map(|time| time.as_secs_f64()));
+    match seconds {
+        // Nothing waits: what the workers do is what comes in.
+        _ if known.backlog == 0 && (known.arrival_rate.is_none() || seconds.is_none()) => {
+            known.means.busy.map(|slots| Busy { slots, exact: true })
+        }
+        Some(seconds) => {
+            let Busy { slots: rate, exact } = rate(known, policy);
+            Some(Busy { slots: rate * seconds, exact })
+        }
+        None => None,
+    }
+}
+
+/// Jobs a second that the workers must do together, in the place of slots.
+fn rate(known: &Known, policy: &Policy) -> Busy {
+    let (arrivals, counted) = (known.arrival_rate.unwrap_or(0.0), known.arrival_rate.is_some());
+    let Some(objective) = policy.objective_age.map(|age| age.as_secs_f64()) else {
+        return Busy { slots: arrivals, exact: counted };
+    };
+    let catch_up = policy.catch_up.map_or(objective, |time| time.as_secs_f64());
+    let backlog = known.backlog as f64;
+    let (in_time, late) = (arrivals.max(backlog / objective), arrivals + backlog / catch_up);
+    let urgency = (2.0 * known.age / objective - 1.0).clamp(0.0, 1.0);
+    let dated = known.age_is_exact || known.backlog == 0 || urgency >= 1.0;
+    Busy { slots: in_time + urgency * (late - in_time).max(0.0), exact: counted && dated }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn policy() -> Policy {
+        Policy {
+            objective_age: Some(Duration::from_secs(60)),
+            scale_up_depth: Some(20),
+            scale_down_depth: Some(5),
+            min_workers: Some(1),
+            max_workers: Some(50),
+            ..Policy::default()
+        }
+    }
+
+    fn known(backlog: u64, in_flight: u64, age: f64) -> Known {
+        let means = Means { busy: Some(4.0), job_seconds: Some(2.0) };
+        let in_flight = Some(in_flight);
+        Known { backlog, in_flight, age, age_is_exact: true, arrival_rate: Some(2.0), means }
+    }
+
+    fn moved(last: u64, range: Range) -> u64 {
+        next(Some(last), range).unwrap()
+    }
+
+    #[test]
+    fn workers_follow_what_comes_in() {
+        // Two a second of two seconds each keep four busy; at 80 % five may stay.
+        assert_eq!(range(&known(0, 4, 0.0), &policy(), true), Range { low: 2 * 2, high: Some(5) });
+    }
+
+    #[test]
+    fn a_late_queue_is_caught_up_with() {
+        // In time: 2 a second keep up and 90 / 60 are fewer. Late: 2 + 90 / 60 a second, of two seconds each.
+        assert_eq!(range(&known(90, 4, 10.0), &policy(), true).low, 5);
+        assert_eq!(range(&known(90, 4, 60.0), &policy(), true).low, 7);
+        let patient = Policy { catch_up: Some(Duration::from_secs(600)), ..policy() };
+        assert_eq!(range(&known(90, 4, 60.0), &patient, true).low, 5);
+    }
+
+    #[test]
+    fn never_more_workers_than_jobs() {
+        assert_eq!(range(&known(1, 0, 300.0), &policy(), true).low, 1);
+    }
+
+    #[test]
+    fn busy_workers_stay() {
+        let quiet = Known { arrival_rate: Some(0.0), means: Means::default(), ..known(0, 7, 0.0) };
+        let policy = Policy { job_seconds: Some(Duration::from_secs(1)), ..policy() };
+        assert_eq!(range(&quiet, &policy, true), Range { low: 1, high: Some(7) });
+    }
+
+    #[test]
+    fn what_is_not_known_takes_no_worker_away() {
+        let unmeasured = Known { means: Means::default(), ..known(30, 4, 0.0) };
+        assert_eq!(range(&unmeasured, &policy(), true), Range { low: 2, high: None });
+        assert_eq!(
+            (next(Some(9), range(&unmeasured, &policy(), true)), next(None, range(&unmeasured, &policy(), true))),
+            (Some(9), None)
+        );
+        let undated = Known { age_is_exact: false, ..known(30, 4, 10.0) };
+        assert_eq!(range(&undated, &policy(), true).high, None);
+        // Late for sure, whatever the age is exactly.
+        assert!(range(&Known { age: 60.0, ..undated }, &policy(), true).high.is_some());
+        assert_eq!(range(&Known { arrival_rate: None, ..known(30, 4, 0.0) }, &policy(), true).high, None);
+    }
+
+    #[test]
+    fn an_empty_queue_with_gaps_goes_by_what_its_workers_do() {
+        let gaps =
+            Known { arrival_rate: None, means: Means { busy: Some(2.2), job_seconds: None }, ..known(0, 2, 0.0) };
+        assert_eq!(range(&gaps, &policy(), true), Range { low: 2, high: Some(3) });
+    }
+
+    #[test]
+    fn a_queue_whose_jobs_in_flight_cant_be_seen_goes_by_its_backlog() {
+        let unseen = Known { in_flight: None, means: Means::default(), ..known(90, 0, 0.0) };
+        assert_eq!(range(&unseen, &policy(), false), Range { low: 5, high: Some(18) });
+    }
+
+    fn any_known() -> impl Strategy<Value = Known> {
+        (0_u64..2_000, 0_u64..100, 0.0..300.0_f64, 0.0..20.0_f64, 0.1..30.0_f64).prop_map(
+            |(backlog, in_flight, age, rate, seconds)| Known {
+                arrival_rate: Some(rate),
+                means: Means { busy: Some(in_flight as f64), job_seconds: Some(seconds) },
+                ..known(backlog, in_flight, age)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn more_backlog_or_age_never_asks_for_fewer(known in any_known(), last in 0_u64..60, more in 0_u64..500, older in 0.0..200.0_f64) {
+            let next = Known { backlog: known.backlog + more, age: known.age + older, ..known };
+            let (before, after) = (range(&known, &policy(), true), range(&next, &policy(), true));
+            prop_assert!(moved(last, before) <= moved(last, after));
+        }
+
+        #[test]
+        fn looking_again_changes_nothing(known in any_known(), last in 0_u64..60) {
+            let range = range(&known, &policy(), true);
+            let once = moved(last, range);
+            prop_assert_eq!(moved(once, range), once);
+            prop_assert!((1..=50).contains(&once));
+        }
+
+        #[test]
+        fn noise_between_the_thresholds_moves_nothing(workers in 2_u64..50, backlogs in prop::collection::vec(0.0..1.0_f64, 2..50)) {
+            // Between 5 and 20 for each, nothing else asked for.
+            let policy = Policy { objective_age: None, ..policy() };
+            let mut last = workers;
+            for place in backlogs {
+                let backlog = 5 * workers + (place * (15 * workers) as f64) as u64;
+                let quiet = Known { arrival_rate: Some(0.0), ..known(backlog, 0, 0.0) };
+                last = moved(last, range(&quiet, &policy, true));
+                prop_assert_eq!(last, workers);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A cumulative count over a window of time: how much it grew, where all of the window was watched.
+//!
+//! Memory: [`Window::SAMPLES`] samples, whatever the window.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A counter at one moment: its value, and the looks so far over which it was a lower bound only.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// [`Point::UNKNOWN`] where there is none: an Option would be twice as large, and there are 34 of these a queue.
+    value: u64,
+    gaps: u32,
+}
+
+impl Point {
+    const UNKNOWN: u64 = u64::MAX;
+
+    /// A counter's value, where there is one, and the looks so far over which it was a lower bound only.
+    #[must_use]
+    pub fn new(value: Option<u64>, gaps: u32) -> Self {
+        Self { value: value.unwrap_or(Self::UNKNOWN), gaps }
+    }
+
+    /// How much it grew until `later`, where that is known and was seen whole.
+    #[must_use]
+    pub fn growth(self, later: Self) -> Option<u64> {
+        let known = self.value != Self::UNKNOWN && later.value != Self::UNKNOWN && self.gaps == later.gaps;
+        if known { later.value.checked_sub(self.value) } else { None }
+    }
+}
+
+/// Samples spread over the window.
+#[derive(Debug)]
+pub struct Window<T> {
+    length: Duration,
+    first: Option<Instant>,
+    /// Milliseconds since the first look, and what was then.
+    samples: VecDeque<(u64, T)>,
+}
+
+impl<T: Copy> Window<T> {
+    /// How many samples span the window: what is said of it is over the window to within a fifteenth.
+    pub const SAMPLES: u32 = 16;
+
+    /// A window of this length, of which nothing was watched yet.
+    #[must_use]
+    pub fn new(length: Duration) -> Self {
+        Self { length, first: None, samples: VecDeque::new() }
+    }
+
+    /// Takes in what was seen at `at`; gives the seconds since the start of the window and what was seen then, once all of
+    /// it was watched.
+    pub fn fold(&mut self, at: Instant, seen: T) -> Option<(f64, T)> {
+        let since = at.saturating_duration_since(*self.first.get_or_insert(at));
+        let now = since.as_millis().try_into().unwrap_or(u64::MAX);
+        let age = |(at, _): &(u64, T)| Duration::from_millis(now.saturating_sub(*at));
+        // The oldest that is kept is the youngest that spans the window.
+        while self.samples.get(1).is_some_and(|second| age(second) >= self.length) {
+            self.samples.pop_front();
+        }
+        let start = self.samples.front().filter(|start| age(start) >= self.length);
+        let start = start.map(|start| (age(start).as_secs_f64(), start.1));
+        let spacing = self.length / (Self::SAMPLES - 1);
+        if self.samples.back().is_none_or(|last| age(last) >= spacing) {
+            self.samples.push_back((now, seen));
+        }
+        start
+    }
+
+    /// How many samples are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.samples.len()
+    }
+
+    /// Whether none is kept yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+}
