@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency cluster test-libraries lint bench bench-libraries golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency cluster test-libraries lint bench bench-libraries soak golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ bench-libraries: ## this exporter against rq-exporter and BullMQ's own export
 	@tests/setup.sh redis-server gcc python3 nodejs npm
 	tests/live/setup.sh .cache/live
 	cargo bench --locked --bench libraries
+
+soak: ## 1,000 queues and 1,000 streams for SOAK_SECONDS (3600): memory, descriptors, and how soon first jobs are pushed
+	@tests/setup.sh redis-server gcc
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo bench --locked --bench soak
 
 golden: chart-tools ## writes the golden files anew, the rendered manifests among them
 	@tests/setup.sh redis-server prometheus gcc

@@ -91,19 +91,18 @@ impl Desired {
             arrival_rate: totals.arrival_rate,
             means,
         };
-        self.last = next(self.last, range(&known, &self.policy, self.sees_in_flight));
+        let range = range(&known, &self.policy, self.sees_in_flight);
+        let slots = self.policy.worker_slots.unwrap_or(1).max(1);
+        // After a start: busy workers are there and wanted, whatever was wanted before.
+        let start = range.high.map(|_| known.in_flight.unwrap_or(0).div_ceil(slots));
+        self.last = self.last.or(start).map(|last| next(last, range));
         self.last
     }
 }
 
 /// The last number, moved no farther than it must be.
-fn next(last: Option<u64>, Range { low, high }: Range) -> Option<u64> {
-    match (last, high) {
-        (Some(last), Some(high)) => Some(last.min(high).max(low)),
-        (Some(last), None) => Some(last.max(low)),
-        (None, Some(_)) => Some(low),
-        (None, None) => None,
-    }
+fn next(last: u64, Range { low, high }: Range) -> u64 {
+    last.min(high.unwrap_or(u64::MAX)).max(low)
 }
 
 fn range(known: &Known, policy: &Policy, sees_in_flight: bool) -> Range {
@@ -157,8 +156,14 @@ fn busy(known: &Known, policy: &Policy) -> Option<Busy> {
             let Busy { slots: rate, exact } = rate(known, policy);
             Some(Busy { slots: rate * seconds, exact })
         }
-        None => None,
+        // So few jobs are done that none can be timed. While nothing is late, what there is suffices, and less may, too.
+        None => known.means.busy.filter(|_| is_in_time(known, policy)).map(|_| Busy { slots: 0.0, exact: true }),
     }
+}
+
+/// Whether the oldest job has not waited for half of the objective, for sure.
+fn is_in_time(known: &Known, policy: &Policy) -> bool {
+    policy.objective_age.is_none_or(|objective| known.age_is_exact && known.age * 2.0 <= objective.as_secs_f64())
 }
 
 /// Jobs a second that the workers must do together, in the place of slots.
@@ -197,10 +202,6 @@ mod tests {
         Known { backlog, in_flight, age, age_is_exact: true, arrival_rate: Some(2.0), means }
     }
 
-    fn moved(last: u64, range: Range) -> u64 {
-        next(Some(last), range).unwrap()
-    }
-
     #[test]
     fn workers_follow_what_comes_in() {
         // Two a second of two seconds each keep four busy; at 80 % five may stay.
@@ -230,17 +231,29 @@ mod tests {
 
     #[test]
     fn what_is_not_known_takes_no_worker_away() {
-        let unmeasured = Known { means: Means::default(), ..known(30, 4, 0.0) };
+        let unmeasured = Known { means: Means { busy: Some(4.0), job_seconds: None }, ..known(30, 4, 40.0) };
         assert_eq!(range(&unmeasured, &policy(), true), Range { low: 2, high: None });
-        assert_eq!(
-            (next(Some(9), range(&unmeasured, &policy(), true)), next(None, range(&unmeasured, &policy(), true))),
-            (Some(9), None)
-        );
+        assert_eq!(next(9, range(&unmeasured, &policy(), true)), 9);
+        let unwatched = Known { means: Means::default(), ..known(30, 4, 0.0) };
+        assert_eq!(range(&unwatched, &policy(), true).high, None);
+        let in_time = Known { age: 30.0, ..unmeasured };
+        assert_eq!(range(&in_time, &policy(), true), Range { low: 2, high: Some(6) });
         let undated = Known { age_is_exact: false, ..known(30, 4, 10.0) };
         assert_eq!(range(&undated, &policy(), true).high, None);
         // Late for sure, whatever the age is exactly.
         assert!(range(&Known { age: 60.0, ..undated }, &policy(), true).high.is_some());
         assert_eq!(range(&Known { arrival_rate: None, ..known(30, 4, 0.0) }, &policy(), true).high, None);
+    }
+
+    #[test]
+    fn nothing_is_said_before_all_was_known_once_and_then_busy_workers_stay() {
+        let mut desired = Desired::new(policy(), Duration::from_secs(60)).unwrap();
+        let start = Instant::now();
+        let totals = Totals { arrival_rate: Some(0.1), processing_rate: Some(2.0), ..Totals::default() };
+        let seen = Observation { length: Some(5), in_flight: Some(9), age: Age::EMPTY, ..Observation::default() };
+        let mut at = |second| desired.fold(&seen, &totals, start + Duration::from_secs(second));
+        assert_eq!((at(0), at(30)), (None, None));
+        assert_eq!((at(61), at(62)), (Some(9), Some(9)));
     }
 
     #[test]
@@ -269,16 +282,16 @@ mod tests {
     proptest! {
         #[test]
         fn more_backlog_or_age_never_asks_for_fewer(known in any_known(), last in 0_u64..60, more in 0_u64..500, older in 0.0..200.0_f64) {
-            let next = Known { backlog: known.backlog + more, age: known.age + older, ..known };
-            let (before, after) = (range(&known, &policy(), true), range(&next, &policy(), true));
-            prop_assert!(moved(last, before) <= moved(last, after));
+            let worse = Known { backlog: known.backlog + more, age: known.age + older, ..known };
+            let (before, after) = (range(&known, &policy(), true), range(&worse, &policy(), true));
+            prop_assert!(next(last, before) <= next(last, after));
         }
 
         #[test]
         fn looking_again_changes_nothing(known in any_known(), last in 0_u64..60) {
             let range = range(&known, &policy(), true);
-            let once = moved(last, range);
-            prop_assert_eq!(moved(once, range), once);
+            let once = next(last, range);
+            prop_assert_eq!(next(once, range), once);
             prop_assert!((1..=50).contains(&once));
         }
 
@@ -290,7 +303,7 @@ mod tests {
             for place in backlogs {
                 let backlog = 5 * workers + (place * (15 * workers) as f64) as u64;
                 let quiet = Known { arrival_rate: Some(0.0), ..known(backlog, 0, 0.0) };
-                last = moved(last, range(&quiet, &policy, true));
+                last = next(last, range(&quiet, &policy, true));
                 prop_assert_eq!(last, workers);
             }
         }

@@ -8,6 +8,13 @@ queues:
     scale_down_depth: {{ int $worker.scaleDownDepth }}
     min_workers: {{ int $worker.minReplicas }}
     max_workers: {{ int $worker.maxReplicas }}
+    worker_slots: {{ int $worker.slots }}
+    {{- with $worker.jobSeconds }}
+    job_seconds: {{ . }}
+    {{- end }}
+    {{- with $worker.catchUp }}
+    catch_up: {{ . }}
+    {{- end }}
 {{- end }}
 {{- with .Values.exporter.queues }}
 {{- toYaml . | nindent 2 }}
@@ -20,6 +27,18 @@ queues:
 {{- range $variable, $key := dict "REDIS_CA_FILE" "caKey" "REDIS_CERT_FILE" "certKey" "REDIS_KEY_FILE" "keyKey" }}
 {{- with and $.Values.redis.tls.secretName (get $.Values.redis.tls $key) }}
 - {name: {{ $variable }}, value: /etc/queue-exporter/tls/{{ . }}}
+{{- end }}
+{{- end }}
+{{- if eq "external-push" .Values.trigger }}
+- {name: GRPC_ADDR, value: "0.0.0.0:9798"}
+{{- with .Values.exporter.grpc.tls }}
+{{- if .secretName }}
+- {name: GRPC_CERT_FILE, value: /etc/queue-exporter/grpc/tls.crt}
+- {name: GRPC_KEY_FILE, value: /etc/queue-exporter/grpc/tls.key}
+{{- if .clientCa }}
+- {name: GRPC_CLIENT_CA_FILE, value: /etc/queue-exporter/grpc/ca.crt}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.exporter.env }}

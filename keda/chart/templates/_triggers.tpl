@@ -70,6 +70,35 @@
 {{- .worker.podSelector | default (printf "app.kubernetes.io/name=%s,app.kubernetes.io/instance=%s" .worker.target .root.Release.Name) -}}
 {{- end -}}
 
+{{- /* Takes "type", "metric" and "target" as well. */ -}}
+{{- define "trigger.external" -}}
+- type: {{ .type }}
+  name: {{ .metric }}
+  metricType: AverageValue
+  metadata:
+    scalerAddress: {{ .root.Values.exporter.scalerAddress | default (printf "%s.%s.svc:%d" (include "name" .root) .root.Release.Namespace (int .root.Values.exporter.grpc.port)) }}
+    queue: {{ .worker.name }}
+    metric: {{ .metric }}
+    {{- with .target }}
+    target: {{ . | quote }}
+    {{- end }}
+    {{- with int (.worker.floor | default 0) }}
+    floor: {{ . | quote }}
+    {{- end }}
+    {{- if .root.Values.exporter.grpc.tls.secretName }}
+    enableTLS: "true"
+    {{- end }}
+  {{- with .root.Values.exporter.grpc.authenticationRef }}
+  authenticationRef: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- /* The backlog by itself is known from the first look on; it may add workers while the rest is not known. */ -}}
+{{- define "triggers.external-push" -}}
+{{ include "trigger.external" (merge (dict "type" "external-push" "metric" "desired_workers" "target" 0) .) }}
+{{ include "trigger.external" (merge (dict "type" "external" "metric" "backlog" "target" 0) .) }}
+{{- end -}}
+
 {{- define "triggers.resource" -}}
 {{- with .worker.cpuUtilization }}
 - type: cpu
