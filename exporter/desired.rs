@@ -146,18 +146,18 @@ struct Busy {
 }
 
 fn busy(known: &Known, policy: &Policy) -> Option<Busy> {
-    let seconds = known.means.job_seconds.or_else(|| policy.job_seconds.map(|time| time.as_secs_f64()));
-    match seconds {
+    let Means { busy, job_seconds, job_seconds_at_least } = known.means;
+    let seconds = job_seconds.or_else(|| policy.job_seconds.map(|time| time.as_secs_f64()));
+    if known.backlog == 0 && (known.arrival_rate.is_none() || seconds.is_none()) {
         // Nothing waits: what the workers do is what comes in.
-        _ if known.backlog == 0 && (known.arrival_rate.is_none() || seconds.is_none()) => {
-            known.means.busy.map(|slots| Busy { slots, exact: true })
-        }
-        Some(seconds) => {
-            let Busy { slots: rate, exact } = rate(known, policy);
-            Some(Busy { slots: rate * seconds, exact })
-        }
-        // So few jobs are done that none can be timed. While nothing is late, what there is suffices, and less may, too.
-        None => known.means.busy.filter(|_| is_in_time(known, policy)).map(|_| Busy { slots: 0.0, exact: true }),
+        return busy.map(|slots| Busy { slots, exact: true });
+    }
+    let Busy { slots: rate, exact } = rate(known, policy);
+    match (seconds, job_seconds_at_least) {
+        (Some(seconds), _) => Some(Busy { slots: rate * seconds, exact }),
+        // While nothing is late, what there is suffices, and less may, too.
+        (None, Some(least)) => Some(Busy { slots: rate * least, exact: is_in_time(known, policy) }),
+        (None, None) => None,
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     fn known(backlog: u64, in_flight: u64, age: f64) -> Known {
-        let means = Means { busy: Some(4.0), job_seconds: Some(2.0) };
+        let means = Means { busy: Some(4.0), job_seconds: Some(2.0), ..Means::default() };
         let in_flight = Some(in_flight);
         Known { backlog, in_flight, age, age_is_exact: true, arrival_rate: Some(2.0), means }
     }
@@ -231,8 +231,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_takes_no_worker_away() {
-        let unmeasured = Known { means: Means { busy: Some(4.0), job_seconds: None }, ..known(30, 4, 40.0) };
-        assert_eq!(range(&unmeasured, &policy(), true), Range { low: 2, high: None });
+        let few = Means { busy: Some(4.0), job_seconds: None, job_seconds_at_least: Some(1.0) };
+        let unmeasured = Known { means: few, ..known(30, 4, 40.0) };
+        assert_eq!(range(&unmeasured, &policy(), true), Range { low: 3, high: None });
         assert_eq!(next(9, range(&unmeasured, &policy(), true)), 9);
         let unwatched = Known { means: Means::default(), ..known(30, 4, 0.0) };
         assert_eq!(range(&unwatched, &policy(), true).high, None);
@@ -257,9 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn long_jobs_that_are_late_call_for_more_before_one_is_done() {
+        let few = Means { busy: Some(1.0), job_seconds: None, job_seconds_at_least: Some(60.0) };
+        let late = Known { arrival_rate: Some(0.0), means: few, ..known(5, 1, 60.0) };
+        assert_eq!(range(&late, &policy(), true), Range { low: 5, high: None });
+    }
+
+    #[test]
     fn an_empty_queue_with_gaps_goes_by_what_its_workers_do() {
         let gaps =
-            Known { arrival_rate: None, means: Means { busy: Some(2.2), job_seconds: None }, ..known(0, 2, 0.0) };
+            Known { arrival_rate: None, means: Means { busy: Some(2.2), ..Means::default() }, ..known(0, 2, 0.0) };
         assert_eq!(range(&gaps, &policy(), true), Range { low: 2, high: Some(3) });
     }
 
@@ -273,7 +281,7 @@ mod tests {
         (0_u64..2_000, 0_u64..100, 0.0..300.0_f64, 0.0..20.0_f64, 0.1..30.0_f64).prop_map(
             |(backlog, in_flight, age, rate, seconds)| Known {
                 arrival_rate: Some(rate),
-                means: Means { busy: Some(in_flight as f64), job_seconds: Some(seconds) },
+                means: Means { busy: Some(in_flight as f64), job_seconds: Some(seconds), job_seconds_at_least: None },
                 ..known(backlog, in_flight, age)
             },
         )

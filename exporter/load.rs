@@ -30,6 +30,8 @@ pub struct Means {
     pub busy: Option<f64>,
     /// Seconds that a job takes, where enough were done.
     pub job_seconds: Option<f64>,
+    /// Where too few were done: how long a job takes at least, by those that were done or are under way.
+    pub job_seconds_at_least: Option<f64>,
 }
 
 impl Load {
@@ -59,8 +61,14 @@ impl Load {
         let point = Point::new(in_flight.map(|_| self.spent), self.gaps);
         let start = self.window.fold(now, point);
         let busy = start.and_then(|(seconds, before)| Some(before.growth(point)? as f64 / 1_000.0 / seconds));
-        let enough = processing_rate.filter(|rate| rate * self.length.as_secs_f64() >= FEWEST);
-        Means { busy, job_seconds: busy.zip(enough).map(|(busy, rate)| busy / rate) }
+        let Some((busy, rate)) = busy.zip(processing_rate) else { return Means { busy, ..Means::default() } };
+        let seconds = self.length.as_secs_f64();
+        if rate * seconds >= FEWEST {
+            return Means { busy: Some(busy), job_seconds: Some(busy / rate), ..Means::default() };
+        }
+        let touched = rate * seconds + in_flight.unwrap_or(0) as f64;
+        let at_least = (touched > 0.0).then(|| busy * seconds / touched);
+        Means { busy: Some(busy), job_seconds: None, job_seconds_at_least: at_least }
     }
 }
 
@@ -80,7 +88,7 @@ mod tests {
     #[test]
     fn four_in_flight_and_two_a_second_take_two_seconds_each() {
         let means = fold(&mut Load::new(Duration::from_secs(60)), (0..70).map(|_| Some(4)), Some(2.0));
-        assert_eq!(means, Means { busy: Some(4.0), job_seconds: Some(2.0) });
+        assert_eq!(means, Means { busy: Some(4.0), job_seconds: Some(2.0), job_seconds_at_least: None });
     }
 
     #[test]
@@ -93,8 +101,9 @@ mod tests {
     }
 
     #[test]
-    fn few_jobs_say_nothing_of_how_long_one_takes() {
+    fn few_jobs_say_how_long_one_takes_at_least() {
         let means = fold(&mut Load::new(Duration::from_secs(60)), (0..70).map(|_| Some(4)), Some(0.1));
-        assert_eq!(means, Means { busy: Some(4.0), job_seconds: None });
+        // Six were done and four are under way, in 240 seconds of work.
+        assert_eq!(means, Means { busy: Some(4.0), job_seconds: None, job_seconds_at_least: Some(24.0) });
     }
 }

@@ -1,7 +1,7 @@
 //! The poll loop: reads all queues, folds what was seen, publishes a [`Snapshot`], and takes in queues that were found.
 //!
 //! Between two polls it looks at the queues without a job whose first job an autoscaler waits for, every 50 ms, and less often where
-//! that would take more than a tenth of the time.
+//! that would take more than a fifth of the time.
 //!
 //! Its cost is that of [`crate::reader`] and of what [`crate::board`] keeps; nothing depends on how many scrape.
 
@@ -58,7 +58,7 @@ pub struct Poller {
 /// How often queues without a job are looked at that an autoscaler waits for: well within a tenth of a second.
 const GLANCE: Duration = Duration::from_millis(50);
 /// Such looks take at most one part of so many of the time.
-const GLANCE_SHARE: u32 = 10;
+const GLANCE_SHARE: u32 = 5;
 
 impl Poller {
     /// Makes the loop from the configuration; the address to listen on is left to the caller.
