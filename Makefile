@@ -52,6 +52,7 @@ test-libraries: ## real workers of nine libraries, each for LIVE_SECONDS (60), a
 
 lint: tools ## format, clippy, dependencies; ADVISORIES=1 looks for known vulnerabilities too
 	cargo fmt --check
+	cargo fmt --check --manifest-path tests/cluster/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	$(DENY) --locked check bans licenses sources $(if $(filter 1,$(ADVISORIES)),advisories)
 

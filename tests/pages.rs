@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::chart::ROOT;
+use support::quicker::quicker;
 use support::{Redis, free_port, get};
 
 /// What Alertmanager has sent: the path of the receiver, and each alert with its status.
@@ -34,28 +35,6 @@ fn start(program: &str, arguments: &[String], variables: &[(&str, &str)]) -> Run
     Running(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}; make test installs it")))
 }
 
-/// Durations of a rule file a sixtieth as long: 10m is 10s, 1h is 1m, 1d is 24m.
-fn quicker(text: &str) -> String {
-    let within = |letter: char| letter.is_alphanumeric() || "_.:".contains(letter);
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(within) {
-        let (before, from) = rest.split_at(start);
-        let (word, after) = from.split_at(from.find(|letter| !within(letter)).unwrap_or(from.len()));
-        out += before;
-        let number = word.get(..word.len() - 1).and_then(|digits| digits.parse::<u64>().ok());
-        out += &match (number, word.chars().last()) {
-            (Some(number), Some('s')) => format!("{}ms", number * 1000 / 60),
-            (Some(number), Some('m')) => format!("{number}s"),
-            (Some(number), Some('h')) => format!("{number}m"),
-            (Some(number), Some('d')) => format!("{}m", number * 24),
-            _ => word.to_string(),
-        };
-        rest = after;
-    }
-    out + rest
-}
-
 /// All of it together, about one queue named `mail`.
 struct World {
     redis: Redis,
@@ -75,11 +54,11 @@ impl World {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         std::fs::create_dir(path("templates")).unwrap();
         let route = std::fs::read_to_string(format!("{ROOT}/alerts/alertmanager.yaml")).unwrap();
-        let route = quicker(&route.replace("127.0.0.1:9099", &receiver.to_string()));
+        let route = quicker(&route.replace("127.0.0.1:9099", &receiver.to_string()), 60);
         std::fs::write(path("alertmanager.yaml"), route).unwrap();
         for file in ["recording", "queues", "exporter"] {
             let rules = std::fs::read_to_string(format!("{ROOT}/alerts/{file}.rules.yaml")).unwrap();
-            std::fs::write(path(&format!("{file}.rules.yaml")), quicker(&rules)).unwrap();
+            std::fs::write(path(&format!("{file}.rules.yaml")), quicker(&rules, 60)).unwrap();
         }
         let config = format!(
             "global: {{scrape_interval: 300ms, scrape_timeout: 300ms, evaluation_interval: 300ms}}\n\

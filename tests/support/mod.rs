@@ -5,6 +5,7 @@ pub mod authority;
 pub mod chart;
 pub mod grpc;
 pub mod prometheus;
+pub mod quicker;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

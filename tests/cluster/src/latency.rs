@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 /// The kinds that are compared.
-pub const KINDS: [&str; 3] = ["prometheus", "metrics-api", "redis"];
+pub const KINDS: [&str; 4] = ["prometheus", "metrics-api", "external-push", "redis"];
 
 /// A burst on an idle worker: seconds until more workers are wanted.
 pub async fn reaction(world: &mut World, kind: &str) -> Result<f64> {

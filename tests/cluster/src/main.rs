@@ -2,8 +2,10 @@
 //!
 //! `cluster BIN TOOLS EXPORTER REPORT [SCENARIO...]`: the folder of the plane's programs, that of the chart's tools, the exporter, and
 //! where the report goes; all scenarios, or those that are named (`burst` with both kinds of trigger, `burst:prometheus`). It exits with 1 if one ends otherwise than
-//! it must. `latency` as the only scenario compares the triggers with the real defaults.
+//! it must. `latency` as the only scenario compares the triggers with the real defaults, `activation` how soon
+//! the first worker of an idle queue comes.
 
+mod activation;
 mod apply;
 mod certificates;
 mod keda;
@@ -11,6 +13,8 @@ mod latency;
 mod nodes;
 mod plane;
 mod process;
+#[path = "../../support/quicker.rs"]
+mod quicker;
 mod scenarios;
 mod timeline;
 mod workers;
@@ -26,13 +30,20 @@ use std::time::Instant;
 use world::{Places, World};
 
 /// Worlds beside one another: most of the time each waits.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// Those that run with both triggers unless some are named: the others are about the same parts with either.
 const BOTH: [&str; 6] = ["burst", "band", "long-jobs", "zero", "exporter-killed", "redis-killed"];
 
 /// Those whose triggers need Prometheus.
-const PROMETHEUS_ONLY: [&str; 4] = ["age", "rate", "prometheus-down", "state-metrics-down"];
+const PROMETHEUS_ONLY: [&str; 2] = ["prometheus-down", "state-metrics-down"];
+
+/// Those that need more than backlog and jobs in flight, which is all that `metrics-api` has.
+const NOT_METRICS_API: [&str; 2] = ["age", "rate"];
+
+/// Those that run with the external scaler, too, unless some are named.
+const PUSHED: [&str; 9] =
+    ["burst", "band", "long-jobs", "zero", "age", "rate", "exporter-killed", "redis-killed", "keda-restarted"];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -67,14 +78,23 @@ type Run = (&'static str, &'static str, &'static str);
 fn chosen(names: &[String]) -> VecDeque<Run> {
     let mut runs = VecDeque::new();
     for (name, about) in scenarios::ALL {
-        for trigger in ["prometheus", "metrics-api"] {
+        for trigger in ["prometheus", "metrics-api", "external-push"] {
             let wanted = |given: &String| given == name || *given == format!("{name}:{trigger}");
             let named = if names.is_empty() {
-                trigger == "prometheus" || BOTH.contains(&name)
+                match trigger {
+                    "metrics-api" => BOTH.contains(&name),
+                    "external-push" => PUSHED.contains(&name),
+                    _ => true,
+                }
             } else {
                 names.iter().any(wanted)
             };
-            if named && (trigger == "prometheus" || !PROMETHEUS_ONLY.contains(&name)) {
+            let works = match trigger {
+                "metrics-api" => !PROMETHEUS_ONLY.contains(&name) && !NOT_METRICS_API.contains(&name),
+                "external-push" => !PROMETHEUS_ONLY.contains(&name),
+                _ => true,
+            };
+            if named && works {
                 runs.push_back((name, about, trigger));
             }
         }
@@ -83,8 +103,10 @@ fn chosen(names: &[String]) -> VecDeque<Run> {
 }
 
 async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
-    if names.iter().any(|name| name == "latency") {
-        return compare(places, report).await;
+    match names {
+        [name] if name == "latency" => return compare(places, report).await,
+        [name] if name == "activation" => return activations(places, report).await,
+        _ => {}
     }
     let began = Instant::now();
     let runs = Mutex::new(chosen(names));
@@ -142,6 +164,22 @@ async fn one_after_another(
             None => return Ok(()),
         }
     }
+}
+
+async fn activations(places: Places, report: &Path) -> Result<()> {
+    let mut world = World::start(places, "15s", "5s").await?;
+    let mut table =
+        "| trigger | tries | half within, s | 99 of 100 within, s | longest, s |\n|---|---|---|---|---|\n".to_string();
+    println!("{table}");
+    for (kind, tries) in activation::KINDS {
+        let seconds = activation::activation(&mut world, kind, tries).await?;
+        let [half, most, longest] = [0.5, 0.99, 1.0].map(|share| activation::at(&seconds, share));
+        let line = format!("| {kind} | {tries} | {half:.2} | {most:.2} | {longest:.2} |");
+        println!("{line}");
+        let _ = writeln!(table, "{line}");
+    }
+    std::fs::write(report.join("activation.md"), &table)?;
+    Ok(())
 }
 
 /// How often each comparison is made: a burst may come at any moment of the periods.

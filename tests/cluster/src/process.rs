@@ -83,7 +83,7 @@ impl Drop for Process {
     }
 }
 
-fn spawn(command: &[String], environment: &Vec<(String, String)>, log: &Path) -> Result<Child> {
+fn spawn(command: &[String], environment: &[(String, String)], log: &Path) -> Result<Child> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
     // setpriv: the kernel kills it when this program is gone, even if that was killed
     let child = Command::new("setpriv")

@@ -17,7 +17,7 @@ pub struct Stage {
 }
 
 /// A scenario's name and what it is about.
-pub const ALL: [(&str, &str); 19] = [
+pub const ALL: [(&str, &str); 21] = [
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
@@ -25,6 +25,7 @@ pub const ALL: [(&str, &str); 19] = [
     ("age", "a short queue of slow jobs gets more workers by its age"),
     ("rate", "workers come with the arrivals, before a backlog does"),
     ("steady", "arrivals that two workers keep up with: their number stays"),
+    ("ramp", "arrivals that grow: workers come one after another, and go when they end"),
     ("two-workers", "two workers at once: each follows its own queue"),
     ("rollout", "a new version while it scales: no job is killed, the number of workers is kept"),
     ("drain-node", "nodes are drained under the budget: one worker at a time, none killed"),
@@ -32,6 +33,7 @@ pub const ALL: [(&str, &str); 19] = [
     ("exporter-killed", "no numbers: no worker goes; it comes back"),
     ("exporter-hung", "the same when it only stops answering"),
     ("redis-killed", "Redis goes and comes back: no worker goes, no job is lost"),
+    ("redis-emptied", "all jobs are gone: to the minimum, and up again with new jobs"),
     ("wrong-type", "the queue's key becomes a string: no worker goes"),
     ("prometheus-down", "no answers to queries: no worker goes"),
     ("state-metrics-down", "the number of workers is not told: none goes, more may come"),
@@ -46,9 +48,11 @@ pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Vec<Sam
         "band" => band(world, trigger).await,
         "long-jobs" => long_jobs(world, trigger).await,
         "zero" => zero(world, trigger).await,
-        "age" => age(world).await,
-        "rate" => rate(world).await,
+        "age" => age(world, trigger).await,
+        "rate" => rate(world, trigger).await,
         "steady" => steady(world, trigger).await,
+        "ramp" => ramp(world, trigger).await,
+        "redis-emptied" => redis_emptied(world, trigger).await,
         "two-workers" => two_workers(world, trigger).await,
         "rollout" => rollout(world, trigger).await,
         "drain-node" => drain_node(world, trigger).await,
@@ -195,9 +199,10 @@ async fn zero(world: &mut World, trigger: &str) -> Result<Stage> {
     Ok(stage)
 }
 
-async fn age(world: &mut World) -> Result<Stage> {
-    let row = "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 20\n    objectiveAge: 10s\n";
-    let stage = install(world, "prometheus", row).await?;
+async fn age(world: &mut World, trigger: &str) -> Result<Stage> {
+    let row =
+        "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 20\n    objectiveAge: 10s\n    jobSeconds: 20\n";
+    let stage = install(world, trigger, row).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     world.put("crawler", 6, 20_000).await?;
     stage
@@ -210,10 +215,10 @@ async fn age(world: &mut World) -> Result<Stage> {
     Ok(stage)
 }
 
-async fn rate(world: &mut World) -> Result<Stage> {
+async fn rate(world: &mut World, trigger: &str) -> Result<Stage> {
     let row =
         "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 200\n    scaleDownDepth: 50\n    jobSeconds: 2\n";
-    let stage = install(world, "prometheus", row).await?;
+    let stage = install(world, trigger, row).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     // Two a second of two seconds each: four workers' work.
     for _ in 0..100 {
@@ -247,6 +252,48 @@ async fn steady(world: &mut World, trigger: &str) -> Result<Stage> {
     let settled = samples.iter().skip_while(|sample| sample.ready < 2);
     ensure!(settled.clone().count() > 60 && settled.clone().all(wanted(2)), "the number of workers moved");
     stage.none_killed()?;
+    Ok(stage)
+}
+
+async fn ramp(world: &mut World, trigger: &str) -> Result<Stage> {
+    let row = "    minReplicas: 1\n    maxReplicas: 8\n    scaleUpDepth: 6\n    scaleDownDepth: 2\n";
+    let stage = install(world, trigger, row).await?;
+    stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
+    // From one job of a second each second to five: a backlog that grows until the workers keep up.
+    let mut put = 0;
+    for step in 0..240 {
+        let due = step / 4 + step * step / 480;
+        if due > put {
+            world.put("crawler", due - put, 1_000).await?;
+        }
+        put = due;
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    stage.until("all are done", 120, |sample| sample.done == put).await?;
+    stage.until("the minimum", 90, wanted(1)).await?;
+    stage.none_killed()?;
+    // No worker is wanted and given up again on the way up.
+    let samples = stage.timeline.samples();
+    let wanted: Vec<u64> = samples.iter().filter_map(|sample| sample.replicas).collect();
+    let most = wanted.iter().copied().max().unwrap_or(0);
+    ensure!(most >= 3, "{most} workers were all that came");
+    let up: Vec<u64> = wanted.iter().copied().take_while(|count| *count < most).collect();
+    ensure!(up.is_sorted(), "workers came and went on the way up: {wanted:?}");
+    Ok(stage)
+}
+
+async fn redis_emptied(world: &mut World, trigger: &str) -> Result<Stage> {
+    let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
+    let stage = install(world, trigger, row).await?;
+    stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
+    let hour = 3_600_000;
+    world.put("crawler", 100, hour).await?;
+    stage.until("five workers", 60, |sample| sample.ready == 5 && sample.replicas == Some(5)).await?;
+    let mut redis = world.connect().await?;
+    redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+    stage.until("the minimum", 90, wanted(1)).await?;
+    world.put("crawler", 60, hour).await?;
+    stage.until("three workers", 60, wanted(3)).await?;
     Ok(stage)
 }
 
@@ -332,7 +379,17 @@ async fn spot(world: &mut World, trigger: &str) -> Result<Stage> {
     Ok(stage)
 }
 
-/// A standing backlog for five workers, a fault for 25 s, and recovery.
+/// The alert that a fault must bring; those without one are over before one is due, or nothing is left to bring it.
+fn alert(fault: &str) -> Option<&'static str> {
+    match fault {
+        "exporter-killed" | "exporter-hung" => Some("ExporterDown"),
+        "redis-killed" => Some("RedisUnreachable"),
+        "wrong-type" => Some("QueueUnreadable"),
+        _ => None,
+    }
+}
+
+/// A standing backlog for five workers, a fault until its alert fires and for 25 s more, and recovery.
 async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
     let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
     let stage = install(world, trigger, row).await?;
@@ -359,6 +416,13 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
         }
         "api-paused" => world.plane.api.signal("STOP")?,
         _ => anyhow::bail!("no scenario is named {name}"),
+    }
+    if let Some(alert) = alert(name) {
+        crate::process::wait_for(alert, 40, async || {
+            ensure!(world.is_firing(alert).await?, "{alert} is not firing");
+            Ok(())
+        })
+        .await?;
     }
     stage.throughout("five workers or more", 25, at_least(5)).await.context("during the fault")?;
     match name {

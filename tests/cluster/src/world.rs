@@ -5,6 +5,7 @@ use crate::keda::{self, Keda};
 use crate::nodes;
 use crate::plane::{Options, Plane};
 use crate::process::{Process, free_port, wait_for};
+use crate::quicker::quicker;
 use crate::workers::{Workers, connect, job};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -14,6 +15,10 @@ use kube::{Client, ResourceExt};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use std::path::{Path, PathBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A minute of the alert rules is five seconds here.
+const HASTE: u64 = 12;
 
 /// Where things are.
 #[derive(Clone)]
@@ -41,6 +46,7 @@ pub struct World {
     places: Places,
     prometheus_port: u16,
     exporter_port: u16,
+    grpc_port: u16,
     _kwok: Process,
 }
 
@@ -51,8 +57,8 @@ impl World {
         let plane = Plane::start(&options).await.context("the control plane")?;
         let kwok = nodes::start(&plane).await?;
         let keda = keda::start(&plane, &places.crds).await.context("KEDA")?;
-        let (redis_port, prometheus_port, exporter_port, state_port) =
-            (free_port()?, free_port()?, free_port()?, free_port()?);
+        let (redis_port, prometheus_port, exporter_port, grpc_port, state_port) =
+            (free_port()?, free_port()?, free_port()?, free_port()?, free_port()?);
         let arguments = [
             format!("--port {redis_port}"),
             "--bind 127.0.0.1".into(),
@@ -77,11 +83,19 @@ impl World {
         let program = places.bin.join("kube-state-metrics");
         let state_metrics = Process::start(&plane.logs, "kube-state-metrics", &program, &arguments, &[])?;
         let config = places.run.join("prometheus.yaml");
+        for entry in std::fs::read_dir(places.project.join("alerts"))? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|ending| ending == "yaml")) {
+                std::fs::write(places.run.join(name), quicker(&std::fs::read_to_string(&path)?, HASTE))?;
+            }
+        }
         let targets = format!(
-            "global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {scrape}}}\nscrape_configs:\n\
+            "global: {{scrape_interval: {scrape}, scrape_timeout: {scrape}, evaluation_interval: {scrape}}}\n\
+             rule_files: ['{}/*.rules.yaml']\nscrape_configs:\n\
              - {{job_name: queue-exporter, static_configs: [{{targets: ['127.0.0.1:{exporter_port}'], labels: {{namespace: jobs}}}}]}}\n\
              - {{job_name: kube-state-metrics, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{state_port}']}}]}}\n\
              - {{job_name: keda, honor_labels: true, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n",
+            places.run.display(),
             keda.metrics_port
         );
         std::fs::write(&config, targets)?;
@@ -102,6 +116,7 @@ impl World {
             places,
             prometheus_port,
             exporter_port,
+            grpc_port,
             _kwok: kwok,
         };
         wait_for("Redis answers", 10, async || world.connect().await).await?;
@@ -136,7 +151,9 @@ impl World {
         std::fs::write(&list, queues.get("queues.yaml").context("no list of queues")?)?;
         let url = self.redis_url();
         let (address, list) = (format!("127.0.0.1:{}", self.exporter_port), list.display().to_string());
-        let environment = [("REDIS_URL", url.as_str()), ("QUEUES_FILE", &list), ("LISTEN_ADDR", &address)];
+        let grpc = format!("127.0.0.1:{}", self.grpc_port);
+        let environment =
+            [("REDIS_URL", url.as_str()), ("QUEUES_FILE", &list), ("LISTEN_ADDR", &address), ("GRPC_ADDR", &grpc)];
         self.exporter = None;
         self.exporter =
             Some(Process::start(&self.plane.logs, "queue-exporter", &self.places.exporter, &[], &environment)?);
@@ -146,8 +163,9 @@ impl World {
     fn values(&self, values: &str) -> Result<PathBuf> {
         let file = self.places.run.join("values.yaml");
         let ports = format!(
-            "prometheus: {{address: 'http://127.0.0.1:{}'}}\nexporter: {{url: 'http://127.0.0.1:{}/metrics'}}\n",
-            self.prometheus_port, self.exporter_port
+            "prometheus: {{address: 'http://127.0.0.1:{}'}}\n\
+             exporter: {{url: 'http://127.0.0.1:{}/metrics', scalerAddress: '127.0.0.1:{}'}}\n",
+            self.prometheus_port, self.exporter_port, self.grpc_port
         );
         std::fs::write(&file, ports + values)?;
         Ok(file)
@@ -183,6 +201,20 @@ impl World {
             .output()?;
         ensure!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Whether an alert is firing, by Prometheus.
+    pub async fn is_firing(&self, alert: &str) -> Result<bool> {
+        let address = ("127.0.0.1", self.prometheus_port);
+        let mut stream = tokio::net::TcpStream::connect(address).await?;
+        let query = format!("ALERTS%7Balertname%3D%22{alert}%22%2Calertstate%3D%22firing%22%7D");
+        let request =
+            format!("GET /api/v1/query?query={query} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        ensure!(answer.contains("\"status\":\"success\""), "{answer}");
+        Ok(answer.contains("\"alertname\""))
     }
 
     /// Other values for what is installed.

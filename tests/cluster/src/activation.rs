@@ -1,0 +1,135 @@
+//! From the first job of an idle queue to the first worker, with the defaults of KEDA and Kubernetes (KEDA polls every 30 s), for each kind of
+//! trigger beside KEDA's own `redis` trigger: many workers at zero, a job in each of their queues at a random moment, and a watch on
+//! their Deployments.
+
+use crate::apply::apply;
+use crate::process::wait_for;
+use crate::world::World;
+use anyhow::{Result, ensure};
+use futures_util::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The kinds that are compared, and the number of tries of each.
+pub const KINDS: [(&str, usize); 4] = [("external-push", 100), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)];
+
+type Seen = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// Seconds from the first job to the first worker wanted, of `tries` workers, in order.
+pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<Vec<f64>> {
+    let names: Vec<String> = (0..tries).map(|number| format!("w{number:03}")).collect();
+    if kind == "redis" {
+        let all: Vec<String> = names.iter().map(|name| plain(name, world.redis_port)).collect();
+        apply(&world.plane.client, &all.join("\n---\n")).await?;
+    } else {
+        let rows: String = names.iter().map(|name| row(name)).collect();
+        let values =
+            format!("trigger: {kind}\nworkers:\n  crawler: null\n  ocr: null\n  parser: null\n  labeler: null\n{rows}");
+        world.install(&values).await?;
+    }
+    let api: Api<Deployment> = Api::namespaced(world.plane.client.clone(), "jobs");
+    wait_for("all are at zero", 240, async || {
+        let all = api.list(&ListParams::default().labels("queue-exporter/worker")).await?;
+        let idle = all.iter().filter(|one| wanted(one) == 0).count();
+        ensure!(idle == tries && all.items.len() == tries, "{idle} of {} are", all.items.len());
+        Ok(())
+    })
+    .await?;
+    // The streams of a push trigger, and the first polls.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let seen = Seen::default();
+    let watching = tokio::spawn(watch(world.plane.client.clone(), seen.clone()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let puts = names.iter().map(async |name| {
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..tries as u64 * 1_000))).await;
+        let began = Instant::now();
+        world.put(name, 1, 1_000).await?;
+        anyhow::Ok((name.clone(), began))
+    });
+    let began = futures_util::future::try_join_all(puts).await?;
+    wait_for("all have a worker", 120, async || {
+        let count = seen.lock().map(|seen| seen.len()).unwrap_or(0);
+        ensure!(count == tries, "{count} have");
+        Ok(())
+    })
+    .await?;
+    watching.abort();
+    let seen = seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+    let mut seconds: Vec<f64> = began
+        .iter()
+        .filter_map(|(name, began)| {
+            Some(seen.get(&format!("{name}-worker"))?.saturating_duration_since(*began).as_secs_f64())
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    if kind == "redis" {
+        remove_plain(&world.plane.client).await?;
+    }
+    world.uninstall().await?;
+    Ok(seconds)
+}
+
+/// The value that so large a share of the tries does not exceed.
+pub fn at(seconds: &[f64], share: f64) -> f64 {
+    let place = (seconds.len() as f64 * share).ceil() as usize;
+    seconds.get(place.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+fn wanted(deployment: &Deployment) -> i32 {
+    deployment.spec.replicas.unwrap_or(1)
+}
+
+/// Notes when each Deployment was first to have a worker.
+async fn watch(client: Client, seen: Seen) {
+    let api: Api<Deployment> = Api::namespaced(client, "jobs");
+    let mut changes = watcher(api, watcher::Config::default()).applied_objects().boxed();
+    while let Some(change) = changes.next().await {
+        let Ok(deployment) = change else { continue };
+        if deployment.labels().contains_key("queue-exporter/worker")
+            && wanted(&deployment) > 0
+            && let Ok(mut seen) = seen.lock()
+        {
+            seen.entry(deployment.name_any()).or_insert_with(Instant::now);
+        }
+    }
+}
+
+fn row(name: &str) -> String {
+    format!(
+        "  {name}:\n    queue: list:{name}?in_flight={name}:processing\n    image: {{repository: worker, tag: 1.0.0}}\n    \
+         minReplicas: 0\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n    objectiveAge: 5m\n    \
+         pollingInterval: 30\n    initialCooldownPeriod: 1\n"
+    )
+}
+
+fn plain(name: &str, port: u16) -> String {
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}-worker, namespace: jobs, labels: {{queue-exporter/worker: {name}}}}}\nspec:\n  \
+         replicas: 0\n  selector: {{matchLabels: {{queue-exporter/worker: {name}}}}}\n  \
+         template:\n    metadata: {{labels: {{queue-exporter/worker: {name}}}}}\n    spec:\n      \
+         securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}\n      \
+         containers: [{{name: worker, image: 'worker:1', securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}}}]\n\
+         \n---\napiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {{name: {name}-worker, namespace: jobs}}\nspec:\n  scaleTargetRef: {{name: {name}-worker}}\n  \
+         minReplicaCount: 0\n  maxReplicaCount: 10\n  \
+         triggers: [{{type: redis, metadata: {{address: '127.0.0.1:{port}', listName: {name}, listLength: '20'}}}}]\n"
+    );
+    text
+}
+
+async fn remove_plain(client: &Client) -> Result<()> {
+    let kind = kube::core::GroupVersionKind::gvk("keda.sh", "v1alpha1", "ScaledObject");
+    let (resource, _) = kube::discovery::pinned_kind(client, &kind).await?;
+    let scaled: Api<DynamicObject> = Api::namespaced_with(client.clone(), "jobs", &resource);
+    scaled.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "jobs");
+    deployments.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    Ok(())
+}
