@@ -37,7 +37,8 @@ impl Process {
         environment: &[(&str, &str)],
     ) -> Result<Self> {
         let command = [vec![program.display().to_string()], arguments.to_vec()].concat();
-        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let log = logs.join(format!("{name}.log"));
         let child = spawn(&command, &environment, &log).with_context(|| format!("starting {name}"))?;
         Ok(Self { name: name.into(), command, environment, log, child })

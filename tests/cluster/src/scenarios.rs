@@ -379,17 +379,20 @@ async fn spot(world: &mut World, trigger: &str) -> Result<Stage> {
     Ok(stage)
 }
 
-/// The alert that a fault must bring; those without one are over before one is due, or nothing is left to bring it.
-fn alert(fault: &str) -> Option<&'static str> {
-    match fault {
-        "exporter-killed" | "exporter-hung" => Some("ExporterDown"),
-        "redis-killed" => Some("RedisUnreachable"),
-        "wrong-type" => Some("QueueUnreadable"),
-        _ => None,
-    }
+/// The alerts that a fault must bring; those without one are over before one is due, or nothing is left to bring it.
+fn alerts(fault: &str, trigger: &str) -> Vec<&'static str> {
+    let own = match fault {
+        "exporter-killed" | "exporter-hung" => "ExporterDown",
+        "redis-killed" => "RedisUnreachable",
+        "wrong-type" => "QueueUnreadable",
+        "state-metrics-down" => "ScalerEmptyAnswers",
+        _ => return Vec::new(),
+    };
+    // The query's own answer is an empty one while Prometheus has the exporter's series as stale.
+    if trigger == "prometheus" { vec![own] } else { vec![own, "ScalerFallback"] }
 }
 
-/// A standing backlog for five workers, a fault until its alert fires and for 25 s more, and recovery.
+/// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.
 async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
     let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
     let stage = install(world, trigger, row).await?;
@@ -417,8 +420,8 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
         "api-paused" => world.plane.api.signal("STOP")?,
         _ => anyhow::bail!("no scenario is named {name}"),
     }
-    if let Some(alert) = alert(name) {
-        crate::process::wait_for(alert, 40, async || {
+    for alert in alerts(name, trigger) {
+        crate::process::wait_for(alert, 60, async || {
             ensure!(world.is_firing(alert).await?, "{alert} is not firing");
             Ok(())
         })

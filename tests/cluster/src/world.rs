@@ -79,6 +79,10 @@ impl World {
             "--telemetry-host=127.0.0.1".into(),
             format!("--telemetry-port={}", free_port()?),
             "--resources=deployments,horizontalpodautoscalers,pods,poddisruptionbudgets".into(),
+            format!(
+                "--custom-resource-state-config-file={}",
+                places.project.join("alerts/kube-state-metrics.yaml").display()
+            ),
         ];
         let program = places.bin.join("kube-state-metrics");
         let state_metrics = Process::start(&plane.logs, "kube-state-metrics", &program, &arguments, &[])?;
@@ -152,8 +156,14 @@ impl World {
         let url = self.redis_url();
         let (address, list) = (format!("127.0.0.1:{}", self.exporter_port), list.display().to_string());
         let grpc = format!("127.0.0.1:{}", self.grpc_port);
-        let environment =
-            [("REDIS_URL", url.as_str()), ("QUEUES_FILE", &list), ("LISTEN_ADDR", &address), ("GRPC_ADDR", &grpc)];
+        let environment = [
+            ("REDIS_URL", url.as_str()),
+            ("QUEUES_FILE", &list),
+            ("LISTEN_ADDR", &address),
+            ("GRPC_ADDR", &grpc),
+            // short, as all windows here
+            ("RATE_WINDOW", "15s"),
+        ];
         self.exporter = None;
         self.exporter =
             Some(Process::start(&self.plane.logs, "queue-exporter", &self.places.exporter, &[], &environment)?);
