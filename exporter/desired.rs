@@ -304,6 +304,21 @@ mod tests {
         }
 
         #[test]
+        fn the_two_depths_are_thresholds(workers in 1_u64..50, backlog in 0_u64..1_200) {
+            let policy = Policy { objective_age: None, ..policy() };
+            let quiet = Known { arrival_rate: Some(0.0), ..known(backlog, 0, 0.0) };
+            let wanted = next(workers, range(&quiet, &policy, true));
+            if backlog > 20 * workers {
+                prop_assert_eq!(wanted, backlog.div_ceil(20).min(50));
+            } else if backlog < 5 * workers {
+                prop_assert_eq!(wanted, (backlog / 5).max(1));
+                prop_assert!(backlog <= 20 * wanted, "some would come back at once");
+            } else {
+                prop_assert_eq!(wanted, workers);
+            }
+        }
+
+        #[test]
         fn noise_between_the_thresholds_moves_nothing(workers in 2_u64..50, backlogs in prop::collection::vec(0.0..1.0_f64, 2..50)) {
             // Between 5 and 20 for each, nothing else asked for.
             let policy = Policy { objective_age: None, ..policy() };

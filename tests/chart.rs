@@ -169,7 +169,11 @@ fn bad_values_get_one_clear_line() {
         ("workers.crawler.slots=0", "at '/workers/crawler/slots': minimum: got 0, want 1"),
         ("workers.crawler.deploymentName=a-name-of-fifty-five-characters-and-so-of-one-too-many-x", "may have 54"),
         ("exporter.replica=2", "at '/exporter': additional properties 'replica' not allowed"),
-        ("trigger=redis", "at '/trigger': value must be one of 'prometheus', 'metrics-api'"),
+        ("trigger=redis", "at '/trigger': value must be one of 'prometheus', 'metrics-api', 'external-push'"),
+        (
+            "trigger=metrics-api,workers.labeler.spot.enabled=true",
+            "worker labeler: spot.enabled needs trigger: prometheus or external-push",
+        ),
         ("prometheus.address=prometheus:9090", "at '/prometheus/address'"),
     ] {
         for helm in ["helm3", "helm4"] {

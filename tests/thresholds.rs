@@ -1,13 +1,12 @@
-//! The chart's thresholds are exact: over all replica counts and backlogs, its queries as a real Prometheus answers them, and its
-//! formula as KEDA's own library runs it, go through the HPA's arithmetic, and workers are added when and only when there are
-//! more than `scaleUpDepth` jobs for each, and removed when and only when there are fewer than `scaleDownDepth`.
+//! The chart's thresholds are exact: over all replica counts and backlogs, its queries as a real Prometheus answers them go through
+//! the HPA's arithmetic, and workers are added when and only when there are more than `scaleUpDepth` jobs for each, and removed when and only when there are fewer than `scaleDownDepth`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use support::chart::{Object, objects, print, render};
+use support::chart::{Object, objects, render};
 use support::prometheus::{Moment, Prometheus};
 
 /// The HPA's default tolerance, and what Kubernetes 1.35 lets the chart set.
@@ -136,40 +135,6 @@ fn queries_keep_to_the_depths() {
             }
             for (state, desired) in states.iter().zip(proposals) {
                 check(*state, desired, depths, floor, tolerance == NONE);
-            }
-        }
-    }
-}
-
-#[test]
-fn formulas_keep_to_the_depths() {
-    for (depths, floor) in DEPTHS.into_iter().map(|depths| (depths, 0)).chain([((20, 5), 2)]) {
-        let states = states(depths.0, floor);
-        for (kubernetes, tolerance) in [("1.34.0", DEFAULT), ("1.35.0", NONE)] {
-            let set = format!(
-                "trigger=metrics-api,workers.crawler.scaleUpDepth={},workers.crawler.scaleDownDepth={},\
-                 workers.crawler.spot.enabled={}",
-                depths.0,
-                depths.1,
-                floor > 0
-            );
-            let scaled = crawler(kubernetes, &set);
-            let modifiers = &scaled.value["spec"]["advanced"]["scalingModifiers"];
-            // KEDA turns a fallback off where this is no whole number.
-            let target: u64 = modifiers["target"].as_str().unwrap().parse().unwrap();
-            // KEDA counts pods, and so those that surge in.
-            let line = |state: &State| {
-                format!("replicas={} backlog={} in_flight={}\n", state.status, state.backlog, state.in_flight)
-            };
-            let input: String = ["replicas=-1 backlog=-1 in_flight=-1\n".to_string()]
-                .into_iter()
-                .chain(states.iter().map(line))
-                .collect();
-            let answers = print("formula", &[modifiers["formula"].as_str().unwrap()], &input);
-            for (state, answer) in states.iter().zip(answers.lines().skip(1)) {
-                let state = State { replicas: state.status, ..*state };
-                let desired = proposal(answer.parse().unwrap(), target as f64, state.status, tolerance);
-                check(state, desired, depths, floor, tolerance == NONE);
             }
         }
     }

@@ -9,7 +9,6 @@ tool (
 )
 
 require (
-	github.com/expr-lang/expr v1.17.8
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.2
 	k8s.io/apiextensions-apiserver v0.37.2
 	k8s.io/apimachinery v0.37.2

@@ -28,7 +28,6 @@ build helm3 helm.sh/helm/v3/cmd/helm
 build helm4 helm.sh/helm/v4/cmd/helm
 build kustomize sigs.k8s.io/kustomize/kustomize/v5
 build validate ./validate
-build formula ./formula
 (cd kube-score && build kube-score github.com/zegl/kube-score/cmd/kube-score)
 ln -sf "$python/bin/kubernetes-validate" "$folder/bin/kubernetes-validate"
 

@@ -104,17 +104,3 @@ or {{ end -}}
 {{- $busy := printf "(%s or %s) * %s" (include "series" (merge (dict "metric" "redis_queue_arrival_rate") .)) (include "zero" .) (.worker.jobSeconds | float64 | printf "%.10g") -}}
 {{- include "beyond" (merge (dict "expression" $busy "less" (mul (int .worker.slots) .worker.floor)) .) -}}
 {{- end -}}
-
-{{- /* The same arithmetic as a formula of KEDA, over triggers of these names; the largest of what each would propose. */ -}}
-{{- define "formula" -}}
-{{- $less := ternary (printf " - %d" (int .worker.floor)) "" (gt (int .worker.floor) 0) -}}
-{{- $up := printf "ceil(backlog / %d)%s" (int .worker.scaleUpDepth) $less -}}
-{{- $keep := printf "min(replicas, floor(backlog / %d)%s)" (int .worker.scaleDownDepth) $less -}}
-{{- $want := list "up" "keep" -}}
-{{- if ne "true" (include "exact" .) -}}
-{{- $want = list "(up > replicas ? max(up, 1.1 * replicas + 0.01) : up)" "(keep < replicas ? min(keep, 0.9 * replicas - 0.01) : keep)" -}}
-{{- end -}}
-{{- if .worker.seesInFlight }}{{ $want = append $want (printf "min(max(replicas, 1), ceil(in_flight / %d)%s)" (int .worker.slots) $less) }}{{ end -}}
-{{- range $i, $peak := .worker.cron }}{{ $want = append $want (printf "(cron_%d > 1 ? cron_%d : 0)" $i $i) }}{{ end -}}
-let up = {{ $up }}; let keep = {{ $keep }}; max({{ join ", " $want }}, 0)
-{{- end -}}

@@ -52,22 +52,10 @@
 {{- .Values.exporter.url | default (printf "http://%s.%s.svc:%d/metrics" (include "name" .) .Release.Namespace (int .Values.exporter.service.port)) -}}
 {{- end -}}
 
+{{- /* The exporter works out the number of workers; the backlog by itself may add some before that is known. */ -}}
 {{- define "triggers.metrics-api" -}}
+{{ include "trigger.metrics-api" (merge (dict "name" "desired_workers" "metric" "redis_queue_desired_workers" "target" 1) .) }}
 {{ include "trigger.metrics-api" (merge (dict "name" "backlog" "metric" "redis_queue_backlog" "target" (int .worker.scaleUpDepth)) .) }}
-{{- if .worker.seesInFlight }}
-{{ include "trigger.metrics-api" (merge (dict "name" "in_flight" "metric" "redis_queue_in_flight" "target" (int .worker.slots)) .) }}
-{{- end }}
-# how many workers there are; it counts those that are going away, too
-- type: kubernetes-workload
-  name: replicas
-  metricType: AverageValue
-  metadata:
-    podSelector: {{ include "worker.podSelector" . }}
-    value: "1"
-{{- end -}}
-
-{{- define "worker.podSelector" -}}
-{{- .worker.podSelector | default (printf "app.kubernetes.io/name=%s,app.kubernetes.io/instance=%s" .worker.target .root.Release.Name) -}}
 {{- end -}}
 
 {{- /* Takes "type", "metric" and "target" as well. */ -}}
@@ -93,7 +81,6 @@
   {{- end }}
 {{- end -}}
 
-{{- /* The backlog by itself is known from the first look on; it may add workers while the rest is not known. */ -}}
 {{- define "triggers.external-push" -}}
 {{ include "trigger.external" (merge (dict "type" "external-push" "metric" "desired_workers" "target" 0) .) }}
 {{ include "trigger.external" (merge (dict "type" "external" "metric" "backlog" "target" 0) .) }}

@@ -102,6 +102,9 @@ Gives a YAML list; a row has also `name`, `pool` and `target` (its Deployment, a
 {{- if and $row.spot.enabled (or (ne $row.kind "Deployment") (not $row.createDeployment)) -}}
 {{- include "worker.fail" (dict "row" $row "fault" "spot.enabled needs a Deployment that the chart makes; set spot.enabled to false") -}}
 {{- end -}}
+{{- if and $row.spot.enabled (eq "metrics-api" .root.Values.trigger) -}}
+{{- include "worker.fail" (dict "row" $row "fault" "spot.enabled needs trigger: prometheus or external-push; with metrics-api KEDA can't take off what the floor does") -}}
+{{- end -}}
 {{- if and $row.spot.enabled (eq $min $max) -}}
 {{- include "worker.fail" (dict "row" $row "fault" "spot.enabled with maxReplicas equal to minReplicas leaves nothing for spot nodes; raise maxReplicas") -}}
 {{- end -}}
