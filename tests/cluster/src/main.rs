@@ -3,7 +3,7 @@
 //! `cluster BIN TOOLS EXPORTER REPORT [SCENARIO...]`: the folder of the plane's programs, that of the chart's tools, the exporter, and
 //! where the report goes; all scenarios, or those that are named (`burst` with both kinds of trigger, `burst:prometheus`). It exits with 1 if one ends otherwise than
 //! it must. `latency` as the only scenario compares the triggers with the real defaults, `activation` how soon
-//! the first worker of an idle queue comes.
+//! the first worker of an idle queue comes, `pictures` keeps what the dashboards show under load.
 
 mod activation;
 mod apply;
@@ -11,6 +11,7 @@ mod certificates;
 mod keda;
 mod latency;
 mod nodes;
+mod pictures;
 mod plane;
 mod process;
 #[path = "../../support/quicker.rs"]
@@ -106,6 +107,12 @@ async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
     match names {
         [name] if name == "latency" => return compare(places, report).await,
         [name] if name == "activation" => return activations(places, report).await,
+        [name] if name == "pictures" => {
+            let mut world = World::start(places, "2s", "2s").await?;
+            let shown = pictures::pictures(&mut world).await?;
+            std::fs::write(report.join("pictures.json"), serde_json::to_string(&shown)?)?;
+            return Ok(());
+        }
         _ => {}
     }
     let began = Instant::now();

@@ -388,8 +388,10 @@ fn alerts(fault: &str, trigger: &str) -> Vec<&'static str> {
         "state-metrics-down" => "ScalerEmptyAnswers",
         _ => return Vec::new(),
     };
-    // The query's own answer is an empty one while Prometheus has the exporter's series as stale.
-    if trigger == "prometheus" { vec![own] } else { vec![own, "ScalerFallback"] }
+    // Prometheus still has the exporter's series where Redis is away; an external scaler that is away is not replaced, but held by
+    // the HPA, for KEDA asks it for its targets first.
+    if trigger == "metrics-api" { vec![own, "ScalerFallback"] } else { vec![own] }
+}
 }
 
 /// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.

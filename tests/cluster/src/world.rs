@@ -14,6 +14,7 @@ use kube::api::{Api, DeleteParams, DynamicObject, EvictParams, ListParams};
 use kube::{Client, ResourceExt};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -215,16 +216,28 @@ impl World {
 
     /// Whether an alert is firing, by Prometheus.
     pub async fn is_firing(&self, alert: &str) -> Result<bool> {
-        let address = ("127.0.0.1", self.prometheus_port);
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let query = format!("ALERTS%7Balertname%3D%22{alert}%22%2Calertstate%3D%22firing%22%7D");
-        let request =
-            format!("GET /api/v1/query?query={query} HTTP/1.1\r\nHost: prometheus\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
+        let query = format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}");
+        let answer = self.ask(&format!("/api/v1/query?query={}", encoded(&query))).await?;
+        Ok(answer.as_array().is_some_and(|series| !series.is_empty()))
+    }
+
+    /// The series that a query gives between two moments, in seconds since 1970.
+    pub async fn query_range(&self, query: &str, start: u64, end: u64, step: u64) -> Result<Value> {
+        let range = format!("start={start}&end={end}&step={step}");
+        self.ask(&format!("/api/v1/query_range?{range}&query={}", encoded(query))).await
+    }
+
+    /// Asks Prometheus; gives the result of what it answers.
+    async fn ask(&self, path: &str) -> Result<Value> {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.prometheus_port)).await?;
+        // HTTP/1.0: the answer comes whole
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        ensure!(answer.contains("\"status\":\"success\""), "{answer}");
-        Ok(answer.contains("\"alertname\""))
+        let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        let mut body: Value = serde_json::from_str(body).with_context(|| answer.clone())?;
+        ensure!(body["status"] == "success", "{path}: {body}");
+        Ok(body["data"]["result"].take())
     }
 
     /// Other values for what is installed.
@@ -351,6 +364,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// For the query of a URL.
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// What the Deployment of this worker is to have.
