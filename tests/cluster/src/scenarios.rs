@@ -392,7 +392,6 @@ fn alerts(fault: &str, trigger: &str) -> Vec<&'static str> {
     // the HPA, for KEDA asks it for its targets first.
     if trigger == "metrics-api" { vec![own, "ScalerFallback"] } else { vec![own] }
 }
-}
 
 /// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.
 async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
