@@ -92,18 +92,17 @@ fn moment() -> Moment {
 fn every_query_gives_series() {
     let prometheus = Prometheus::holding(&[moment()]);
     for (path, dashboard) in dashboards() {
-        for panel in panels(&dashboard) {
-            for target in panel["targets"].as_array().unwrap() {
-                let query = target["expr"].as_str().unwrap();
-                let mut query = query.replace("$__rate_interval", "1m");
-                for variable in ["$namespace", "$queue", "$worker"] {
-                    query = query.replace(variable, ".*");
-                }
-                let found = prometheus.at_first(&query);
-                // these need two scrapes, and this is one
-                let over_time = query.contains("rate(") || query.contains("increase(");
-                assert!(!found.is_empty() || over_time, "{path}: {}: nothing for {query}", panel["title"]);
+        let targets = panels(&dashboard).iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+        let annotations = dashboard["annotations"]["list"].as_array().unwrap();
+        for asking in targets.chain(annotations) {
+            let mut query = asking["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+            for variable in ["$namespace", "$queue", "$worker"] {
+                query = query.replace(variable, ".*");
             }
+            let found = prometheus.at_first(&query);
+            // these need two scrapes, and this is one
+            let over_time = ["rate(", "increase(", "changes("].iter().any(|function| query.contains(function));
+            assert!(!found.is_empty() || over_time, "{path}: nothing for {query}");
         }
     }
 }
