@@ -18,6 +18,7 @@ mod process;
 mod quicker;
 mod scenarios;
 mod timeline;
+mod usage;
 mod workers;
 mod world;
 

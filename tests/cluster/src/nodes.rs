@@ -4,6 +4,7 @@
 use crate::apply::apply;
 use crate::plane::Plane;
 use crate::process::{Process, free_port, wait_for};
+use crate::usage::METRICS;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
@@ -48,7 +49,8 @@ fn nodes() -> String {
         for capacity in ["on-demand", "spot"] {
             let _ = write!(
                 text,
-                "\n---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {capacity}-{zone}\n  labels: {{kubernetes.io/hostname: {capacity}-{zone}, \
+                "\n---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {capacity}-{zone}\n  \
+                 annotations: {{metrics.k8s.io/resource-metrics-path: /metrics/nodes/{capacity}-{zone}/metrics/resource}}\n  labels: {{kubernetes.io/hostname: {capacity}-{zone}, \
                  topology.kubernetes.io/zone: {zone}, karpenter.sh/capacity-type: {capacity}, kubernetes.io/os: linux}}\n\
                  status:\n  allocatable: {{cpu: \"64\", memory: 256Gi, pods: \"200\", ephemeral-storage: 1Ti}}\n  \
                  capacity: {{cpu: \"64\", memory: 256Gi, pods: \"200\", ephemeral-storage: 1Ti}}\n"
@@ -61,7 +63,7 @@ fn nodes() -> String {
 /// Starts kwok and waits for its nodes to be ready.
 pub async fn start(plane: &Plane) -> Result<Process> {
     let stages = plane.pki.join("stages.yaml");
-    std::fs::write(&stages, STAGES.replace("START", &START.to_string()))?;
+    std::fs::write(&stages, STAGES.replace("START", &START.to_string()) + METRICS)?;
     let port = free_port()?;
     let arguments = [
         format!("--kubeconfig={}", plane.kubeconfig.display()),

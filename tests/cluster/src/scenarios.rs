@@ -3,6 +3,7 @@
 //! The windows are short, for these tests are about what happens, not when; `reaction` in `latency.rs` keeps the defaults.
 
 use crate::timeline::{Sample, Timeline};
+use crate::usage;
 use crate::workers::Workers;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
@@ -17,7 +18,7 @@ pub struct Stage {
 }
 
 /// A scenario's name and what it is about.
-pub const ALL: [(&str, &str); 21] = [
+pub const ALL: [(&str, &str); 22] = [
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
@@ -27,6 +28,7 @@ pub const ALL: [(&str, &str); 21] = [
     ("steady", "arrivals that two workers keep up with: their number stays"),
     ("ramp", "arrivals that grow: workers come one after another, and go when they end"),
     ("two-workers", "two workers at once: each follows its own queue"),
+    ("cpu", "busy processors call for workers though nothing waits, and none goes while the metrics server is away"),
     ("rollout", "a new version while it scales: no job is killed, the number of workers is kept"),
     ("drain-node", "nodes are drained under the budget: one worker at a time, none killed"),
     ("spot", "half of the spot nodes are lost at once: the floor stays, the rest comes back"),
@@ -51,6 +53,7 @@ pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Vec<Sam
         "age" => age(world, trigger).await,
         "rate" => rate(world, trigger).await,
         "steady" => steady(world, trigger).await,
+        "cpu" => cpu(world, trigger).await,
         "ramp" => ramp(world, trigger).await,
         "redis-emptied" => redis_emptied(world, trigger).await,
         "two-workers" => two_workers(world, trigger).await,
@@ -279,6 +282,38 @@ async fn ramp(world: &mut World, trigger: &str) -> Result<Stage> {
     ensure!(most >= 3, "{most} workers were all that came");
     let up: Vec<u64> = wanted.iter().copied().take_while(|count| *count < most).collect();
     ensure!(up.is_sorted(), "workers came and went on the way up: {wanted:?}");
+    Ok(stage)
+}
+
+async fn cpu(world: &mut World, trigger: &str) -> Result<Stage> {
+    if world.metrics_server.is_none() {
+        world.metrics_server = Some(usage::start(&world.plane).await?);
+    }
+    let row = "    minReplicas: 1\n    maxReplicas: 6\n    cpuUtilization: 70\n    \
+               resources: {requests: {cpu: '1', memory: 1Gi}, limits: {cpu: '2', memory: 2Gi}}\n";
+    let stage = install(world, trigger, row).await?;
+    stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
+    let plane = &world.plane;
+    let load = async |cores: u64, what: &str, wanted: u64| {
+        crate::process::wait_for(what, 120, async || {
+            usage::share(plane, "crawler", cores * 1_000).await?;
+            let last = stage.timeline.last();
+            ensure!(last.replicas == Some(wanted), "{last:?}");
+            Ok(())
+        })
+        .await
+    };
+    // 2 / 0.7 workers, rounded up
+    load(2, "three workers for two busy cores", 3).await?;
+    if let Some(server) = &mut world.metrics_server {
+        server.kill();
+    }
+    usage::share(&world.plane, "crawler", 0).await?;
+    stage.throughout("three workers while the metrics server is away", 25, at_least(3)).await?;
+    if let Some(server) = &mut world.metrics_server {
+        server.restart()?;
+    }
+    stage.until("the minimum", 120, wanted(1)).await?;
     Ok(stage)
 }
 

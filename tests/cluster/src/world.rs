@@ -44,6 +44,8 @@ pub struct World {
     pub exporter: Option<Process>,
     pub prometheus: Process,
     pub state_metrics: Process,
+    /// Where a scenario needs one.
+    pub metrics_server: Option<Process>,
     places: Places,
     prometheus_port: u16,
     exporter_port: u16,
@@ -118,6 +120,7 @@ impl World {
             exporter: None,
             prometheus,
             state_metrics,
+            metrics_server: None,
             places,
             prometheus_port,
             exporter_port,
