@@ -87,11 +87,11 @@ function draw(shown) {
 }
 
 function lines(box, panel, axis, found, unit) {
-  const shownSeries = found.slice(0, 14);
+  const shownSeries = found.slice(0, 12);
   new uPlot(
     {
       width: box.clientWidth - 12,
-      height: box.clientHeight - 34 - 20 * Math.ceil(shownSeries.length / 4),
+      height: Math.max(box.clientHeight - 36 - 22 * Math.ceil(shownSeries.length / 3), 90),
       legend: { live: false },
       cursor: { show: false },
       scales: { y: { range: (_, least, most) => [Math.min(0, least), most <= 0 ? 1 : most * 1.05] } },

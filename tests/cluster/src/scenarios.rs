@@ -308,7 +308,7 @@ async fn cpu(world: &mut World, trigger: &str) -> Result<Stage> {
     if let Some(server) = &mut world.metrics_server {
         server.kill();
     }
-    usage::share(&world.plane, "crawler", 0).await?;
+    usage::share(&world.plane, "crawler", 60).await?;
     stage.throughout("three workers while the metrics server is away", 25, at_least(3)).await?;
     if let Some(server) = &mut world.metrics_server {
         server.restart()?;
