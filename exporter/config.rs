@@ -1,8 +1,9 @@
 //! The environment, checked: every fault is found before any is reported, each names its variable and the remedy.
 
 use crate::redis;
-use crate::scaler::{Tls, TlsFiles};
 use crate::spec::{self, Discovery, Policy, Queue, Spec};
+use crate::tls::{Tls, TlsFiles};
+use crate::web::Web;
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -148,6 +149,8 @@ pub struct Config {
     pub stale_after: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// TLS and basic auth for HTTP, if so.
+    pub web: Option<Web>,
     /// Where KEDA's external scaler is served, if it is.
     pub grpc: Option<GrpcConfig>,
 }
@@ -225,9 +228,9 @@ impl Config {
             }
         };
         let grpc = grpc_config(&raw, &mut faults);
-        if raw.web_config_file.is_some() {
-            faults.push("WEB_CONFIG_FILE is set, but TLS and basic auth are not served yet; unset it".into());
-        }
+        let web = raw.web_config_file.as_ref().and_then(|path| {
+            Web::open(path.into()).map_err(|fault| faults.push(format!("WEB_CONFIG_FILE: {fault}"))).ok()
+        });
         let redis = redis_config(&raw, Timeouts::within(stale_after), &mut faults);
         let discovery_ttl = duration(&raw.discovery_ttl, "DISCOVERY_TTL", Duration::from_secs(3_600), &mut faults);
         let (mut queues, discoveries) = queues(&raw, &mut faults);
@@ -246,6 +249,7 @@ impl Config {
                 rate_window,
                 stale_after,
                 log_format,
+                web,
                 grpc,
             }),
             _ => Err(Faults(faults)),
@@ -255,7 +259,7 @@ impl Config {
 
 /// Whether a variable is one of this program's, by its name.
 fn is_ours(name: &str) -> bool {
-    const EXACT: [&str; 9] = [
+    const EXACT: [&str; 10] = [
         "QUEUES",
         "QUEUES_FILE",
         "LISTEN_ADDR",
@@ -265,15 +269,21 @@ fn is_ours(name: &str) -> bool {
         "MAX_QUEUES",
         "DISCOVERY_TTL",
         "LOG_FORMAT",
+        "WEB_CONFIG_FILE",
     ];
     EXACT.contains(&name) || name.starts_with("REDIS_") || name.starts_with("GRPC_")
 }
 
 fn grpc_config(raw: &Raw, faults: &mut Vec<String>) -> Option<GrpcConfig> {
     let files = match (&raw.grpc_cert_file, &raw.grpc_key_file, &raw.grpc_client_ca_file) {
-        (Some(cert), Some(key), client_ca) => {
-            Some(TlsFiles { cert: cert.into(), key: key.into(), client_ca: client_ca.as_ref().map(PathBuf::from) })
-        }
+        (Some(cert), Some(key), client_ca) => Some(TlsFiles {
+            cert: cert.into(),
+            key: key.into(),
+            client_ca: client_ca.as_ref().map(PathBuf::from),
+            optional: false,
+            protocol: "h2",
+            settings: ["GRPC_CERT_FILE", "GRPC_KEY_FILE", "GRPC_CLIENT_CA_FILE"],
+        }),
         (None, None, None) => None,
         (None, None, Some(_)) => {
             faults.push("GRPC_CLIENT_CA_FILE needs GRPC_CERT_FILE and GRPC_KEY_FILE; set all three".into());

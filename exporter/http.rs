@@ -8,11 +8,14 @@ use crate::metrics::{self, Stats};
 use crate::page;
 use crate::poll::Pulse;
 use crate::snapshot::Snapshot;
+use crate::tls::Wire;
+use crate::web::Web;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY,
+    ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderValue, VARY, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -57,6 +60,8 @@ pub struct Pages {
     pub stats: Arc<Stats>,
     /// The sign of life of the poll loop.
     pub pulse: Arc<Pulse>,
+    /// TLS and basic auth, if so.
+    pub web: Option<Arc<Web>>,
 }
 
 /// Open connections, each with the order of its last request.
@@ -145,6 +150,17 @@ pub async fn serve(listener: TcpListener, pages: Pages, limits: Limits, shutdown
     }
 }
 
+/// Shakes hands where TLS is asked for; a client that can't is let go.
+async fn secured(stream: TcpStream, pages: &Pages) -> Option<Wire> {
+    match pages.web.as_ref().and_then(|web| web.tls()) {
+        None => Some(Wire::Plain(stream)),
+        Some(tls) => {
+            let accepted = tls.accept(stream).await;
+            accepted.inspect_err(|error| tracing::debug!(%error, "a client was refused")).ok()
+        }
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     pages: Pages,
@@ -154,6 +170,7 @@ async fn connection(
     mut closing: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
+    let Some(stream) = secured(stream, &pages).await else { return };
     let service = service_fn(|request| {
         guests.asked(id);
         let pages = pages.clone();
@@ -176,6 +193,16 @@ async fn answer(request: &Request<Incoming>, pages: &Pages) -> Response<Full<Byt
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
+    }
+    // Probes come without a password, and learn nothing that it guards.
+    let guarded = !matches!(request.uri().path(), "/healthz" | "/readyz");
+    if let Some(web) = pages.web.as_ref().filter(|_| guarded) {
+        let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        if !web.admits(header).await {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "user and password are wanted\n");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"queue-exporter\""));
+            return response;
+        }
     }
     match request.uri().path() {
         "/metrics" => scrape(request, pages).await,

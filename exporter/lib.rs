@@ -30,8 +30,10 @@ pub mod scaler;
 pub mod snapshot;
 pub mod spec;
 pub mod times;
+pub mod tls;
 pub mod watched;
 mod watcher;
+pub mod web;
 pub mod window;
 
 use config::Config;
@@ -75,6 +77,7 @@ pub async fn run(
     if config.queues_dropped > 0 {
         tracing::warn!(dropped = config.queues_dropped, "more queues than MAX_QUEUES are configured");
     }
+    let web = config.web.take().map(Arc::new);
     let tls = config.grpc.take().and_then(|grpc| grpc.tls);
     let poller = Poller::new(config, Arc::clone(&stats));
     let (closing, closed) = watch::channel(false);
@@ -87,7 +90,7 @@ pub async fn run(
             scaler::serve(listener, tls, scaler).await;
         }
     };
-    let pages = Pages { shown: poller.watch(), stats, pulse: poller.pulse() };
+    let pages = Pages { shown: poller.watch(), stats, pulse: poller.pulse(), web };
     let polling = tokio::spawn(poller.run());
     let shutdown = async {
         shutdown.await;

@@ -67,8 +67,8 @@ impl Load {
             return Means { busy: Some(busy), job_seconds: Some(busy / rate), ..Means::default() };
         }
         let touched = rate * seconds + in_flight.unwrap_or(0) as f64;
-        let at_least = (touched > 0.0).then(|| busy * seconds / touched);
-        Means { busy: Some(busy), job_seconds: None, job_seconds_at_least: at_least }
+        let at_least = if touched > 0.0 { busy * seconds / touched } else { 0.0 };
+        Means { busy: Some(busy), job_seconds: None, job_seconds_at_least: Some(at_least) }
     }
 }
 
@@ -89,6 +89,12 @@ mod tests {
     fn four_in_flight_and_two_a_second_take_two_seconds_each() {
         let means = fold(&mut Load::new(Duration::from_secs(60)), (0..70).map(|_| Some(4)), Some(2.0));
         assert_eq!(means, Means { busy: Some(4.0), job_seconds: Some(2.0), job_seconds_at_least: None });
+    }
+
+    #[test]
+    fn where_nothing_is_done_a_job_may_take_any_time() {
+        let means = fold(&mut Load::new(Duration::from_secs(60)), (0..70).map(|_| Some(0)), Some(0.0));
+        assert_eq!(means, Means { busy: Some(0.0), job_seconds: None, job_seconds_at_least: Some(0.0) });
     }
 
     #[test]

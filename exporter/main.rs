@@ -37,6 +37,7 @@ Environment:
   RATE_WINDOW    60s                 STALE_AFTER    3 polls, at least 5s
   MAX_QUEUES     10000               LOG_FORMAT     text, or json
   DISCOVERY_TTL  1h                  RUST_LOG       info
+  WEB_CONFIG_FILE    TLS and basic auth for HTTP, in the file format of Prometheus' exporters
   GRPC_ADDR      where KEDA's external scaler is served, such as 0.0.0.0:9798; nowhere unless set
   GRPC_CERT_FILE, GRPC_KEY_FILE, GRPC_CLIENT_CA_FILE    its TLS, in PEM; the last if clients must have a certificate
 

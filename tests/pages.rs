@@ -217,8 +217,8 @@ fn take(stream: &TcpStream, sent: &Sent) {
 #[test]
 fn minutes_become_seconds() {
     assert_eq!(
-        quicker("[10m] for: 5m ratio5m increase10m offset 1h 3d 0.144 30s x2"),
-        "[10s] for: 5s ratio5m increase10m offset 1m 72m 0.144 500ms x2"
+        quicker("[10m] for: 5m ratio5m increase10m offset 1h 3d 0.144 30s x2", 60),
+        "[10000ms] for: 5000ms ratio5m increase10m offset 60000ms 4320000ms 0.144 500ms x2"
     );
 }
 

@@ -13,5 +13,4 @@ mod service;
 
 pub use aspect::Aspect;
 pub use interest::{Interest, Waiting};
-pub use listen::{Tls, TlsFiles};
 pub use service::{Scaler, serve};

@@ -7,9 +7,10 @@ use super::externalscaler::{
     ScaledObjectRef,
 };
 use super::interest::{Interest, Waiting};
-use super::listen::{self, Tls};
+use super::listen;
 use super::push::Push;
 use crate::snapshot::{Row, Snapshot};
+use crate::tls::Tls;
 use futures_util::Stream;
 use futures_util::stream;
 use std::pin::Pin;
