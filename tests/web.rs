@@ -1,4 +1,4 @@
-//! `WEB_CONFIG_FILE`: TLS and basic auth on real connections, and new files without a restart.
+//! `WEB_CONFIG_FILE`: TLS and basic auth on real connections, and new files without a restart. And no secret in any output.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod support;
@@ -123,4 +123,48 @@ fn tls_with_certificates_of_clients_and_new_ones_without_a_restart() {
     wait_for("the new certificate", || (over_tls(port, &new, Some((&old, "client"))) == Some(200)).then_some(()));
     exporter.kill().unwrap();
     exporter.wait().unwrap();
+}
+
+#[test]
+fn no_secret_is_in_any_output() {
+    let redis = Redis::start();
+    redis.say("CONFIG SET requirepass hunter2");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("web.yaml");
+    std::fs::write(&config, users(&[("alice", "hunter3")])).unwrap();
+    // The right password, a wrong one, and one that is not as a URL has it.
+    for (password, works) in [("hunter2", true), ("hunter4", false), ("hunter5%zz", false)] {
+        let url = format!("redis://:{password}@127.0.0.1:{}", redis.port);
+        let log = folder.path().join(format!("{}.log", works));
+        let out = std::fs::File::create(&log).unwrap();
+        let port = free_port();
+        let address = format!("127.0.0.1:{port}");
+        let mut exporter = std::process::Command::new(env!("CARGO_BIN_EXE_queue-exporter"))
+            .env_clear()
+            .envs([("REDIS_URL", url.as_str()), ("QUEUES", "list:a"), ("LISTEN_ADDR", &address), ("RUST_LOG", "trace")])
+            .env("WEB_CONFIG_FILE", &config)
+            .env("POLL_INTERVAL", "100ms")
+            .stdout(out.try_clone().unwrap())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        let login = login("alice", "hunter3");
+        let shown = wait_for("a page, or an end", || {
+            if exporter.try_wait().unwrap().is_some() {
+                return Some(String::new());
+            }
+            let read = |path: &str| Some(get(([127, 0, 0, 1], port).into(), path, &login)?.text());
+            let (metrics, page) = (read("/metrics")?, read("/")?);
+            let polled = metrics.contains("redis_queue_up{queue=\"a\",layout=\"list\"} 1") == works
+                && !metrics.contains("queue_exporter_poll_duration_seconds_count 0\n");
+            polled.then_some(metrics + &page)
+        });
+        exporter.kill().ok();
+        exporter.wait().unwrap();
+        let told = shown + &std::fs::read_to_string(&log).unwrap();
+        assert!(!told.is_empty());
+        for secret in ["hunter", "$2b$", login.trim_end().rsplit(' ').next().unwrap()] {
+            assert!(!told.contains(secret), "{secret} in: {told}");
+        }
+    }
 }
