@@ -171,6 +171,10 @@ fn bad_values_get_one_clear_line() {
         ("exporter.replica=2", "at '/exporter': additional properties 'replica' not allowed"),
         ("trigger=redis", "at '/trigger': value must be one of 'prometheus', 'metrics-api', 'external-push'"),
         (
+            "trigger=metrics-api,exporter.webConfig.secretName=web",
+            "exporter.webConfig goes with trigger: prometheus or external-push",
+        ),
+        (
             "trigger=metrics-api,workers.labeler.spot.enabled=true",
             "worker labeler: spot.enabled needs trigger: prometheus or external-push",
         ),

@@ -29,6 +29,12 @@ queues:
 - {name: {{ $variable }}, value: /etc/queue-exporter/tls/{{ . }}}
 {{- end }}
 {{- end }}
+{{- if .Values.exporter.webConfig.secretName }}
+{{- if eq "metrics-api" .Values.trigger }}
+{{- fail "exporter.webConfig goes with trigger: prometheus or external-push; with metrics-api KEDA could not read the exporter" }}
+{{- end }}
+- {name: WEB_CONFIG_FILE, value: /etc/queue-exporter/web/web.yaml}
+{{- end }}
 {{- if eq "external-push" .Values.trigger }}
 - {name: GRPC_ADDR, value: "0.0.0.0:9798"}
 {{- with .Values.exporter.grpc.tls }}
