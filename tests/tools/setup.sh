@@ -29,6 +29,7 @@ build helm4 helm.sh/helm/v4/cmd/helm
 build kustomize sigs.k8s.io/kustomize/kustomize/v5
 build validate ./validate
 (cd kube-score && build kube-score github.com/zegl/kube-score/cmd/kube-score)
+(cd toxiproxy && build toxiproxy github.com/Shopify/toxiproxy/v2/cmd/server)
 ln -sf "$python/bin/kubernetes-validate" "$folder/bin/kubernetes-validate"
 
 for version in $KEDA; do
