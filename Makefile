@@ -29,7 +29,7 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 	@$(TARGET)/release/examples/demo $(TARGET)/release/queue-exporter $(DEMO_ARGS)
 
 test: chart-tools static ## all tests
-	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah
+	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah nodejs npm
 	cargo test --locked
 
 test-pages: ## the alerts for real, through Prometheus and Alertmanager, and how soon each arrives

@@ -69,6 +69,19 @@ fn dashboards_can_be_imported_and_read() {
     }
 }
 
+#[test]
+fn dashboards_are_of_the_types_that_grafana_publishes() {
+    let check =
+        std::process::Command::new("tests/dashboards/schema/check.sh").arg(".cache/schema").current_dir(ROOT).output();
+    let check = check.expect("make test installs nodejs and npm, by tests/setup.sh");
+    assert!(
+        check.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&check.stdout),
+        String::from_utf8_lossy(&check.stderr)
+    );
+}
+
 /// The golden scrape, where everything is known of one queue, as Prometheus would keep it; and what others publish of its
 /// workers, by the names in tests/dashboards/others.txt.
 fn moment() -> Moment {
