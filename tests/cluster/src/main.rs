@@ -44,8 +44,18 @@ const PROMETHEUS_ONLY: [&str; 2] = ["prometheus-down", "state-metrics-down"];
 const NOT_METRICS_API: [&str; 2] = ["age", "rate"];
 
 /// Those that run with the external scaler, too, unless some are named.
-const PUSHED: [&str; 9] =
-    ["burst", "band", "long-jobs", "zero", "age", "rate", "exporter-killed", "redis-killed", "keda-restarted"];
+const PUSHED: [&str; 10] = [
+    "burst",
+    "band",
+    "long-jobs",
+    "zero",
+    "age",
+    "rate",
+    "steady",
+    "exporter-killed",
+    "redis-killed",
+    "keda-restarted",
+];
 
 #[tokio::main]
 async fn main() -> Result<()> {
