@@ -190,7 +190,9 @@ impl Board {
     /// The places of those of these queues that had no job when they were last looked at.
     #[must_use]
     pub fn idle_among(&self, labels: &HashSet<Arc<str>>) -> HashSet<usize> {
-        let idle = |entry: &Entry| entry.good.is_some_and(|(_, reading)| reading.is_active() == Some(false));
+        let idle = |entry: &Entry| {
+            entry.problem.is_none() && entry.good.is_some_and(|(_, reading)| reading.is_active() == Some(false))
+        };
         let wanted = |entry: &Entry| labels.contains(&entry.id.label);
         let places = self.entries.iter().enumerate().filter(|(_, entry)| idle(entry) && wanted(entry));
         places.map(|(place, _)| place).collect()

@@ -129,6 +129,10 @@ impl Poller {
     /// One look at the idle queues between two polls; shown at once where a job has come.
     async fn glance(&mut self) {
         let outcomes = while_showing(self.reader.read_some(&self.idle), &self.board, &self.shown).await;
+        if self.reader.silence().is_some() {
+            // Redis is asked again at the next poll, and not before.
+            self.idle.clear();
+        }
         if self.board.take_some(outcomes, &self.stats) {
             self.shown.send_replace(Arc::new(self.board.snapshot()));
             self.idle = self.board.idle_among(&self.interest.labels());
