@@ -162,15 +162,18 @@ impl Reader {
 
     /// Reads all queues once, within the time that a poll may take. The outcomes come in the order of the queues.
     pub async fn read(&mut self) -> Vec<Outcome> {
-        self.look(|_| true).await.into_iter().map(|(_, outcome)| outcome).collect()
+        self.look(|_| true).await
     }
 
     /// Reads the queues at these places, and what their libraries keep for all queues together, in the same way.
     pub async fn read_some(&mut self, places: &HashSet<usize>) -> Vec<(usize, Outcome)> {
-        self.look(|place| places.contains(&place)).await
+        let outcomes = self.look(|place| places.contains(&place)).await;
+        let sources = self.sources.iter().enumerate().filter(|(_, source)| source.wanted);
+        sources.map(|(place, _)| place).zip(outcomes).collect()
     }
 
-    async fn look(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<(usize, Outcome)> {
+    /// The outcomes of those that are wanted, in the order of the queues.
+    async fn look(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Outcome> {
         for (place, source) in self.sources.iter_mut().enumerate() {
             source.wanted = wanted(place);
         }
@@ -186,16 +189,17 @@ impl Reader {
             let shared = overviews.get(place).filter(|shared| matches!(shared.outcome, Some(Ok(_))));
             shared.map_or_else(Around::default, |shared| shared.overview.around(name))
         };
-        let mut outcomes = Vec::with_capacity(self.sources.len());
-        for (place, source) in self.sources.iter_mut().enumerate().filter(|(_, source)| source.wanted) {
+        let wanted = self.sources.iter().filter(|source| source.wanted).count();
+        let mut outcomes = Vec::with_capacity(wanted);
+        for source in self.sources.iter_mut().filter(|source| source.wanted) {
             let mut outcome = source.outcome.take().unwrap_or_else(|| Err(silence.clone()));
             if let (Ok(observation), Some((shared, name))) = (&mut outcome, &source.shared) {
                 around(*shared, name).add_to(observation);
             }
             source.alone = outcome.as_ref().is_err_and(|error| !error.is_silence());
-            outcomes.push((place, outcome));
+            outcomes.push(outcome);
         }
-        let silent = outcomes.iter().filter(|(_, outcome)| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
+        let silent = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
         // Within a cluster one node may be silent while the others answer.
         let keeps =
             self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < outcomes.len());
