@@ -189,6 +189,12 @@ impl ReadError {
         }
     }
 
+    /// Whether Redis is over its `maxmemory`: it then refuses whatever is queued in a MULTI, reads too.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Refused(text) if text.starts_with("OOM "))
+    }
+
     /// Every value that [`ReadError::kind`] can have, so that each counter exists from the start.
     pub const KINDS: [&'static str; 8] = [
         "wrong_type",

@@ -7,6 +7,8 @@
 //! fred writes each command of a pipeline to the socket by itself unless another command is queued behind it; the PING at
 //! the end of each pipeline is that command, and turns a system call a command into one a buffer.
 //!
+//! A Redis over its `maxmemory` refuses what is queued in a MULTI, reads too: there the same reads go again without one.
+//!
 //! A client that gave no answer at all is dropped and made anew at the next poll: that reads a rotated password or
 //! certificate, resolves names again, and leaves nothing of the old state behind. Within a cluster fred reconnects to
 //! single nodes by itself, without end, after 0.1 to 1 s with jitter.
@@ -185,17 +187,38 @@ impl Connection {
         }
         let mut results = self.send(batch).await.into_iter();
         let mut found = Vec::with_capacity(results.len());
-        let mut failed = Vec::new();
+        let (mut failed, mut refused) = (Vec::new(), Vec::new());
         for group in &groups {
             match take_group(requests, group, &mut results) {
                 Ok(replies) => found.extend(replies),
+                Err(error) if error.is_out_of_memory() => refused.extend(group.iter().copied()),
                 Err(error) if group.len() == 1 || error.is_silence() => found.extend(all(&error, requests, group)),
                 Err(_) => failed.extend(group.iter().copied()),
             }
         }
         found.extend(share.plain.iter().zip(results).map(|((index, position, _), result)| (*index, *position, result)));
         found.extend(self.read_alone(requests, &failed).await);
+        found.extend(self.read_bare(requests, &refused).await);
         found
+    }
+
+    /// Reads the atomic part of these requests again without MULTI, which a Redis that is out of memory refuses. What leaves between
+    /// two of these reads is seen by the one and not by the other; next to nothing comes in meanwhile.
+    async fn read_bare(&self, requests: &[Request], indices: &[usize]) -> Vec<Found> {
+        if indices.is_empty() {
+            return Vec::new();
+        }
+        let mut batch = Batch::new(&self.client);
+        let mut places = Vec::new();
+        for index in indices {
+            let reads = requests.get(*index).map_or(&[][..], |request| &request.ask.atomic);
+            for (position, read) in reads.iter().enumerate() {
+                batch.add(read).await;
+                places.push((*index, position));
+            }
+        }
+        let results = self.send(batch).await;
+        places.into_iter().zip(results).map(|((index, position), result)| (index, position, result)).collect()
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.

@@ -4,7 +4,9 @@
 mod support;
 
 use queue_exporter::layout::TABLE;
-use support::{Exporter, Redis, free_port, load_fixture, wait_for};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::{Exporter, Redis, free_port, get, load_fixture, wait_for};
 
 fn is_down(metrics: &support::Metrics, queue: &str) -> bool {
     metrics.of("up", queue) == Some(0.0) && metrics.readings(queue) == 0
@@ -185,4 +187,125 @@ fn sigterm_ends_it_with_0_even_while_redis_is_silent() {
     assert_eq!(exporter.stop("TERM"), Some(0));
     redis.signal("CONT");
     assert_eq!(Exporter::start(&redis.url(), "list:q").stop("INT"), Some(0));
+}
+
+#[test]
+fn a_redis_at_its_limits_is_read_for_as_long_as_it_answers() {
+    let redis = Redis::start();
+    redis.say("LPUSH q 1 2 3");
+    let exporter = Exporter::start(&redis.url(), "list:q");
+    // Out of memory: writes are refused, reads are not.
+    redis.say("CONFIG SET maxmemory 1");
+    assert!(redis.try_run(&["LPUSH", "q", "4"]).is_err());
+    assert_eq!(exporter.wait_polls(3.0).of("length", "q"), Some(3.0));
+    redis.say("CONFIG SET maxmemory 0");
+    // A replica whose master is away, as during a failover: it answers reads.
+    redis.say("REPLICAOF 127.0.0.1 1");
+    assert!(redis.try_run(&["LPUSH", "q", "4"]).is_err());
+    assert_eq!(exporter.wait_polls(3.0).of("length", "q"), Some(3.0));
+    redis.say("REPLICAOF NO ONE");
+    // No connection is left for one that was cut off; then there is.
+    let mut held = redis.connect();
+    let mut say =
+        |line: &str| support::command(&line.split(' ').collect::<Vec<_>>()).query::<redis::Value>(&mut held).unwrap();
+    say("CONFIG SET maxclients 1");
+    say("CLIENT KILL TYPE normal SKIPME yes");
+    exporter.wait("the reading dies", |metrics| is_down(metrics, "q"));
+    say("CONFIG SET maxclients 10000");
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(3.0));
+}
+
+#[test]
+fn every_layout_is_read_from_a_redis_out_of_memory() {
+    let redis = Redis::start();
+    for name in ["bullmq", "asynq-0.26.0-busy", "celery", "dramatiq", "rq", "saq", "sidekiq", "huey"] {
+        load_fixture(&redis, &format!("{name}.jsonl"));
+    }
+    let queue = |name: &str| if name == "arq" { "nowhere" } else { "emails" };
+    let queues: Vec<String> =
+        TABLE.iter().skip(3).map(|entry| format!("{0}:{1}?name={0}", entry.name, queue(entry.name))).collect();
+    let exporter = Exporter::start(&redis.url(), &format!("list:l,stream:s,zset:z,{}", queues.join(",")));
+    exporter.wait_polls(3.0);
+    redis.say("CONFIG SET maxmemory 1");
+    let metrics = exporter.wait_polls(5.0);
+    for queue in ["l", "s", "z"].into_iter().chain(TABLE.iter().skip(3).map(|entry| entry.name)) {
+        assert_eq!(metrics.of("up", queue), Some(1.0), "{queue}: {}", metrics.0);
+    }
+}
+
+#[test]
+fn a_key_that_changes_its_type_all_the_time_gives_true_numbers_or_none() {
+    let redis = Redis::start();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = redis.connect();
+            let mut pipe =
+                |words: &[&str]| redis::cmd(words[0]).arg(&words[1..]).query::<redis::Value>(&mut connection).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                pipe(&["RPUSH", "q", "a", "b", "c"]);
+                pipe(&["RENAME", "q", "aside"]);
+                pipe(&["SET", "q", "text"]);
+                pipe(&["DEL", "q"]);
+                pipe(&["XADD", "q", "*", "field", "value"]);
+                pipe(&["RENAME", "aside", "q"]);
+                pipe(&["DEL", "q"]);
+                pipe(&["ZADD", "q", "1", "member"]);
+                pipe(&["DEL", "q"]);
+            }
+        });
+        let exporter = Exporter::start(&redis.url(), "list:q,list:other");
+        let (mut read, mut refused) = (0, 0);
+        while read < 20 || refused < 20 {
+            let metrics = exporter.wait_polls(1.0);
+            match metrics.of("length", "q") {
+                Some(length) => {
+                    assert!(length == 0.0 || length == 3.0, "{length} jobs");
+                    read += 1;
+                }
+                None => {
+                    assert!(is_down(&metrics, "q"));
+                    refused += 1;
+                }
+            }
+            assert_eq!(metrics.of("length", "other"), Some(0.0));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn sigterm_ends_it_with_0_at_any_moment_of_a_poll() {
+    let redis = Redis::start();
+    let queues: Vec<String> = (0..2_000).map(|queue| format!("list:q{queue}")).collect();
+    for moment in 0..10 {
+        let exporter = Exporter::start(&redis.url(), &queues.join(","));
+        let polls = exporter.metrics().polls();
+        // Polls are 100 ms apart and take some of that.
+        exporter.wait("a poll ends", |metrics| metrics.polls() > polls);
+        std::thread::sleep(Duration::from_millis(moment * 12));
+        assert_eq!(exporter.stop("TERM"), Some(0), "{moment}");
+    }
+}
+
+#[test]
+fn an_exporter_out_of_descriptors_answers_again_when_it_has_some() {
+    let redis = Redis::start();
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut exporter = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 24; exec \"$0\"", env!("CARGO_BIN_EXE_queue-exporter")])
+        .env_clear()
+        .envs([("REDIS_URL", redis.url()), ("LISTEN_ADDR", address.to_string())])
+        .envs([("QUEUES", "list:q"), ("POLL_INTERVAL", "100ms"), ("RUST_LOG", "error")])
+        .spawn()
+        .unwrap();
+    let scrape = || get(address, "/metrics", "").map(|answer| answer.text());
+    wait_for("it answers", || scrape().filter(|text| text.contains("redis_queue_length{")));
+    let idle: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(idle);
+    let text = wait_for("it answers again", scrape);
+    assert!(text.contains("redis_queue_up{queue=\"q\",layout=\"list\"} 1"), "{text}");
+    exporter.kill().unwrap();
+    exporter.wait().unwrap();
 }
