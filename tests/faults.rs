@@ -204,6 +204,17 @@ fn a_redis_at_its_limits_is_read_for_as_long_as_it_answers() {
     assert!(redis.try_run(&["LPUSH", "q", "4"]).is_err());
     assert_eq!(exporter.wait_polls(3.0).of("length", "q"), Some(3.0));
     redis.say("REPLICAOF NO ONE");
+    // It can't save to its disk: writes are refused, and PING too.
+    let folder: Vec<String> =
+        redis::cmd("CONFIG").arg(&["GET", "dir"]).query(&mut redis.connect()).expect("the folder of Redis");
+    std::fs::create_dir(format!("{}/dump.rdb", folder[1])).unwrap();
+    redis.say("CONFIG SET appendonly no");
+    redis.run(&["CONFIG", "SET", "save", "3600 1"]);
+    redis.say("BGSAVE");
+    wait_for("writes are refused", || redis.try_run(&["LPUSH", "q", "4"]).err().map(|_| ()));
+    let length: Option<f64> = redis::cmd("LLEN").arg("q").query(&mut redis.connect()).ok();
+    assert_eq!(exporter.wait_polls(3.0).of("length", "q"), length);
+    redis.say("CONFIG SET stop-writes-on-bgsave-error no");
     // No connection is left for one that was cut off; then there is.
     let mut held = redis.connect();
     let mut say =
@@ -212,7 +223,7 @@ fn a_redis_at_its_limits_is_read_for_as_long_as_it_answers() {
     say("CLIENT KILL TYPE normal SKIPME yes");
     exporter.wait("the reading dies", |metrics| is_down(metrics, "q"));
     say("CONFIG SET maxclients 10000");
-    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(3.0));
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == length);
 }
 
 #[test]
