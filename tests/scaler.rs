@@ -21,7 +21,10 @@ struct Setting {
 }
 
 fn start(queues: &str, variables: &[(&str, &str)]) -> Setting {
-    let redis = Redis::start();
+    start_on(Redis::start(), queues, variables)
+}
+
+fn start_on(redis: Redis, queues: &str, variables: &[(&str, &str)]) -> Setting {
     let port = free_port();
     let (url, address) = (redis.url(), format!("127.0.0.1:{port}"));
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -138,6 +141,29 @@ fn the_first_job_is_pushed_between_two_polls() {
         }
         assert!(timeout(Duration::from_millis(300), quiet.message()).await.is_err(), "b has no job");
         assert!(setting.scaler.is_active("queue=a").await.unwrap());
+    });
+}
+
+#[test]
+fn first_jobs_of_libraries_and_streams_are_pushed_too() {
+    let queues = "queues: [{queue: 'celery:mail?name=celery'}, {queue: 'sidekiq:mail?name=sidekiq'}, {queue: 'rq:mail?name=rq'}, \
+                  {queue: 'stream:events?group=g&name=stream'}, {queue: 'zset:later?name=zset'}]";
+    let redis = Redis::start();
+    redis.say("XGROUP CREATE events g $ MKSTREAM");
+    let setting = start_on(redis, queues, &RARELY);
+    run(async {
+        for (name, job) in [
+            ("celery", "LPUSH mail {}"),
+            ("sidekiq", "LPUSH queue:mail {}"),
+            ("rq", "RPUSH rq:queue:mail id"),
+            ("stream", "XADD events * field value"),
+            ("zset", "ZADD later 1700000000 job"),
+        ] {
+            let mut stream = setting.scaler.stream(&format!("queue={name}")).await.unwrap();
+            setting.redis.say(job);
+            let pushed = timeout(Duration::from_secs(5), stream.message()).await;
+            assert!(pushed.unwrap_or_else(|_| panic!("{name} was not pushed")).unwrap().unwrap().result, "{name}");
+        }
     });
 }
 
