@@ -72,6 +72,20 @@ struct Share<'a> {
     plain: Vec<(usize, usize, &'a Read)>,
 }
 
+impl Share<'_> {
+    /// The same, each request by itself.
+    fn split(&self) -> Vec<Self> {
+        let mut parts: BTreeMap<usize, Self> = BTreeMap::new();
+        for index in &self.atomic {
+            parts.entry(*index).or_default().atomic.push(*index);
+        }
+        for plain in &self.plain {
+            parts.entry(plain.0).or_default().plain.push(*plain);
+        }
+        parts.into_values().collect()
+    }
+}
+
 /// A result and its place in the answers: request and position.
 type Found = (usize, usize, Result<Reply, ReadError>);
 
@@ -113,6 +127,8 @@ impl Connection {
             connection.connection_timeout = timeouts.connect;
             connection.internal_command_timeout = timeouts.connect;
             connection.max_command_attempts = 1;
+            // fred's way to follow an ASK takes the next answer on that connection for its own, which in a pipeline it is not.
+            connection.max_redirections = 0;
             connection.disable_cluster_health_check = true;
         });
         builder.with_performance_config(|performance| {
@@ -167,13 +183,26 @@ impl Connection {
             .iter()
             .map(|request| vec![missing(); request.ask.atomic.len() + request.ask.plain.len()])
             .collect();
-        let reads = shares.into_values().map(|share| self.read_share(requests, share));
+        let reads = shares.into_values().map(|share| self.read_node(requests, share));
         for (index, position, result) in join_all(reads).await.into_iter().flatten() {
             if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
                 *place = result;
             }
         }
         answers
+    }
+
+    /// Reads what one node is asked for. Within a cluster fred gives up a pipeline as a whole where one of its keys is in a slot that
+    /// moves (ASK, TRYAGAIN); then each request is sent by itself, and only those of that slot stay without an answer.
+    async fn read_node(&self, requests: &[Request], share: Share<'_>) -> Vec<Found> {
+        let parts = if self.clustered { share.split() } else { Vec::new() };
+        let found = self.read_share(requests, share).await;
+        let given_up = |(_, _, result): &Found| result.as_ref().is_err_and(|error| *error == given_up());
+        if parts.len() < 2 || !found.iter().all(given_up) {
+            return found;
+        }
+        let reads = parts.into_iter().map(|part| self.read_share(requests, part));
+        join_all(reads).await.into_iter().flatten().collect()
     }
 
     async fn read_share(&self, requests: &[Request], share: Share<'_>) -> Vec<Found> {
@@ -437,12 +466,20 @@ fn reply(value: Value) -> Result<Reply, ReadError> {
 /// Sorts fred's errors: what the server said, and what is only that it said nothing.
 fn refusal(error: Error) -> ReadError {
     match error.kind() {
+        // What fred says of a command that it has dropped, or may not follow to another node.
+        ErrorKind::Unknown if error.details() == "channel closed" => given_up(),
+        ErrorKind::Routing if error.details() == "Too many redirections." => given_up(),
         ErrorKind::Auth => ReadError::Login(error.details().to_string()),
         ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Cluster => {
             ReadError::Refused(error.details().to_string())
         }
         _ => ReadError::NoAnswer(error.details().to_string()),
     }
+}
+
+/// A command was dropped: its connection has ended, or its slot is moving.
+fn given_up() -> ReadError {
+    ReadError::NoAnswer("the command was given up: its node is gone, or its slot is moving to another".into())
 }
 
 /// fred's configuration: the URL read anew, certificates too.

@@ -176,6 +176,50 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
     wait_split("the silent node is read again", usize::MAX);
 }
 
+/// A slot goes to another node as redis-cli moves it: announced, key by key, settled. While its one key is on the way readings are true or
+/// absent, and the queues of other slots are untouched.
+#[test]
+fn a_slot_that_moves_is_followed() {
+    let nodes = start_cluster();
+    let from = on_cluster(&nodes, "LPUSH moving 1 2 3");
+    let to = (from + 1) % nodes.len();
+    // Of other slots, on the same nodes.
+    let others: Vec<String> = (0..40).map(|number| format!("q{number}")).collect();
+    for name in &others {
+        on_cluster(&nodes, &format!("LPUSH {name} 1 2"));
+    }
+    let queues: Vec<String> = others.iter().map(|name| format!("list:{name}")).collect();
+    let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
+    let exporter = Exporter::start(&url, &format!("list:moving,{}", queues.join(",")));
+    exporter.wait("all is read", |metrics| metrics.of("length", "moving") == Some(3.0));
+    let id = |node: &Redis| match node.say("CLUSTER MYID") {
+        redis::Value::BulkString(text) => String::from_utf8(text).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let ids = [id(&nodes[from]), id(&nodes[to])];
+    let slot = match nodes[0].say("CLUSTER KEYSLOT moving") {
+        redis::Value::Int(slot) => slot,
+        other => panic!("{other:?}"),
+    };
+    let check = || {
+        let metrics = exporter.wait_polls(5.0);
+        assert!(metrics.of("length", "moving").is_none_or(|length| length == 3.0), "{}", metrics.0);
+        assert!(others.iter().all(|name| metrics.of("length", name) == Some(2.0)), "{}", metrics.0);
+    };
+    nodes[to].say(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[0]));
+    nodes[from].say(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[1]));
+    check();
+    nodes[from].say(&format!("MIGRATE 127.0.0.1 {} moving 0 1000", nodes[to].port));
+    check();
+    for node in [to, from] {
+        nodes[node].say(&format!("CLUSTER SETSLOT {slot} NODE {}", ids[1]));
+    }
+    exporter.wait("it is read at its new place", |metrics| metrics.of("length", "moving") == Some(3.0));
+    check();
+    nodes[to].say("LPUSH moving 4");
+    exporter.wait("it is followed there", |metrics| metrics.of("length", "moving") == Some(4.0));
+}
+
 #[test]
 fn a_loading_redis_is_not_read_as_empty() {
     let port = free_port();
