@@ -242,8 +242,15 @@ async fn steady(world: &mut World, trigger: &str) -> Result<Stage> {
     let stage = install(world, trigger, "    minReplicas: 1\n    maxReplicas: 6\n").await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     // A standing queue of 30, and three jobs of half a second each second: what two workers do, with a little to spare.
-    world.put("crawler", 30, 500).await?;
-    stage.until("two workers", 60, wanted(2)).await?;
+    // Kept up until they come: an exporter that has just started knows its rates after a RATE_WINDOW.
+    crate::process::wait_for("two workers", 60, async || {
+        let last = stage.timeline.last();
+        world.put("crawler", 30_u64.saturating_sub(last.backlog.unwrap_or(30)), 500).await?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ensure!(last.replicas == Some(2), "{last:?}");
+        Ok(())
+    })
+    .await?;
     for _ in 0..160 {
         let waiting = stage.timeline.last().backlog.unwrap_or(30);
         if waiting < 30 {
