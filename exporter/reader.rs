@@ -177,6 +177,8 @@ impl Reader {
         for (place, source) in self.sources.iter_mut().enumerate() {
             source.wanted = wanted(place);
         }
+        // A look between two polls leaves them behind: none may stand for what this one does not reach.
+        self.shared.iter_mut().for_each(|shared| shared.outcome = None);
         let limit = self.redis.timeouts.poll;
         let silence = match tokio::time::timeout(limit, self.read_slices()).await {
             Ok(Ok(())) => ReadError::Shape("more rounds than a look may take"),
@@ -253,8 +255,9 @@ fn members<'a>(
     sources: &'a mut [Source],
 ) -> impl Iterator<Item = Member<'a>> {
     let all = sources.iter().all(|source| source.wanted);
-    let asked: HashSet<usize> =
-        sources.iter().filter(|source| source.wanted).filter_map(|source| Some(source.shared.as_ref()?.0)).collect();
+    // Not gathered for a whole poll, where it would be of every queue.
+    let some = sources.iter().filter(|source| source.wanted && !all);
+    let asked: HashSet<usize> = some.filter_map(|source| Some(source.shared.as_ref()?.0)).collect();
     let shared = shared.iter_mut().enumerate().filter(move |(place, _)| all || asked.contains(place));
     let shared = shared.map(|(_, shared)| Member::Overview(shared));
     let finders = finders.iter_mut().filter(move |_| all).map(Member::Finder);
