@@ -195,17 +195,17 @@ impl Connection {
     /// Reads what one node is asked for. Within a cluster fred gives up a pipeline as a whole where one of its keys is in a slot that
     /// moves (ASK, TRYAGAIN); then each request is sent by itself, and only those of that slot stay without an answer.
     async fn read_node(&self, requests: &[Request], share: Share<'_>) -> Vec<Found> {
-        let parts = if self.clustered { share.split() } else { Vec::new() };
-        let found = self.read_share(requests, share).await;
+        let found = self.read_share(requests, &share).await;
         let given_up = |(_, _, result): &Found| result.as_ref().is_err_and(|error| *error == given_up());
-        if parts.len() < 2 || !found.iter().all(given_up) {
+        if !self.clustered || !found.iter().all(given_up) {
             return found;
         }
-        let reads = parts.into_iter().map(|part| self.read_share(requests, part));
+        let parts = share.split();
+        let reads = parts.iter().map(|part| self.read_share(requests, part));
         join_all(reads).await.into_iter().flatten().collect()
     }
 
-    async fn read_share(&self, requests: &[Request], share: Share<'_>) -> Vec<Found> {
+    async fn read_share(&self, requests: &[Request], share: &Share<'_>) -> Vec<Found> {
         let groups = self.groups(requests, &share.atomic);
         let mut batch = Batch::new(&self.client);
         for group in &groups {
