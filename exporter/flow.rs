@@ -219,7 +219,7 @@ mod tests {
                 net += processed;
                 let processed = totals.processed.unwrap();
                 prop_assert!(processed >= before && processed as i64 >= net);
-                prop_assert!(flow.window.len() <= Window::<()>::SAMPLES as usize + 1);
+                prop_assert!(flow.window.kept() <= Window::<()>::SAMPLES as usize + 1);
                 before = processed;
             }
         }

@@ -69,14 +69,8 @@ impl<T: Copy> Window<T> {
     }
 
     /// How many samples are kept.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
         self.samples.len()
-    }
-
-    /// Whether none is kept yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.samples.is_empty()
     }
 }

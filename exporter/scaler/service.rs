@@ -23,8 +23,8 @@ use tonic::{Request, Response, Status};
 
 /// Streams that may be open at once: twice the most queues, for a stream that was cut may linger while its successor is there.
 const STREAMS: u32 = 20_000;
-/// A request holds the metadata of one trigger.
-const REQUEST_MAX: usize = 64 * 1024;
+/// A request holds the metadata of one trigger; an open stream keeps a queue's name of it, so that all of them stay under 160 MB.
+const REQUEST_MAX: usize = 8 * 1024;
 /// How long a connection may be silent before it is asked whether it lives, and how long the answer may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// How long open calls have to end at shutdown.
