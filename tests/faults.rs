@@ -313,7 +313,8 @@ fn an_exporter_out_of_descriptors_answers_again_when_it_has_some() {
     let scrape = || get(address, "/metrics", "").map(|answer| answer.text());
     wait_for("it answers", || scrape().filter(|text| text.contains("redis_queue_length{")));
     let idle: Vec<_> = (0..40).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    std::thread::sleep(Duration::from_millis(300));
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", exporter.id())).unwrap().count();
+    wait_for("no descriptor is left", || (open() >= 24).then_some(()));
     drop(idle);
     let text = wait_for("it answers again", scrape);
     assert!(text.contains("redis_queue_up{queue=\"q\",layout=\"list\"} 1"), "{text}");

@@ -235,7 +235,8 @@ fn tls_wants_the_right_certificate_and_takes_new_ones_without_a_restart() {
         ("GRPC_KEY_FILE", &key),
         ("GRPC_CLIENT_CA_FILE", &ca),
     ];
-    let _exporter = Exporter::start_with(&variables);
+    let log = old.path("log");
+    let _exporter = Exporter::start_logged(&variables, &log);
     let read = |path: std::path::PathBuf| std::fs::read(path).unwrap();
     let client = |roots: &Authority, identified: bool| {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(roots.path("ca.crt"))));
@@ -256,7 +257,9 @@ fn tls_wants_the_right_certificate_and_takes_new_ones_without_a_restart() {
         }
         // A certificate that is none: the last good one stays.
         std::fs::write(old.path("server.crt"), "no certificate").unwrap();
-        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        while !std::fs::read_to_string(&log).unwrap().contains("the former certificate stays") {
+            assert!(client(&new, true).is_active("queue=a").await.is_ok());
+        }
         assert!(client(&new, true).is_active("queue=a").await.is_ok());
     });
 }

@@ -25,10 +25,10 @@ fn users(pairs: &[(&str, &str)]) -> String {
 }
 
 /// Starts the exporter; its `/readyz` is asked without a password, as probes do.
-fn start(redis: &Redis, config: &Path) -> Exporter {
+fn start(redis: &Redis, config: &Path, log: &Path) -> Exporter {
     let url = redis.url();
     let config = config.to_str().unwrap();
-    Exporter::start_with(&[("REDIS_URL", &url), ("QUEUES", "list:a"), ("WEB_CONFIG_FILE", config)])
+    Exporter::start_logged(&[("REDIS_URL", &url), ("QUEUES", "list:a"), ("WEB_CONFIG_FILE", config)], log)
 }
 
 #[test]
@@ -37,7 +37,8 @@ fn a_password_is_wanted_but_by_probes_and_may_change() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("web.yaml");
     std::fs::write(&config, users(&[("alice", "wonder:land"), ("bob", "b")])).unwrap();
-    let exporter = start(&redis, &config);
+    let log = folder.path().join("log");
+    let exporter = start(&redis, &config, &log);
     let status = |path: &str, headers: &str| get(exporter.address, path, headers).unwrap().status;
     for path in ["/metrics", "/"] {
         assert_eq!(status(path, ""), 401);
@@ -55,7 +56,10 @@ fn a_password_is_wanted_but_by_probes_and_may_change() {
     assert_eq!((status("/healthz", ""), status("/readyz", "")), (200, 200));
     // A file that is none leaves the former in force; a new password puts the old one out.
     std::fs::write(&config, "basic_auth_users: {alice: plain}").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    wait_for("the file is looked at", || {
+        assert_eq!(status("/metrics", &login("alice", "wonder:land")), 200);
+        std::fs::read_to_string(&log).ok()?.contains("its former content stays in force").then_some(())
+    });
     assert_eq!(status("/metrics", &login("alice", "wonder:land")), 200);
     std::fs::write(&config, users(&[("alice", "new")])).unwrap();
     wait_for("the new password", || (status("/metrics", &login("alice", "new")) == 200).then_some(()));

@@ -9,6 +9,7 @@ pub mod quicker;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -126,6 +127,15 @@ impl Exporter {
     }
 
     pub fn start_with(variables: &[(&str, &str)]) -> Self {
+        Self::start_logging(variables, Stdio::inherit())
+    }
+
+    /// The same with its log in a file.
+    pub fn start_logged(variables: &[(&str, &str)], log: &Path) -> Self {
+        Self::start_logging(variables, std::fs::File::create(log).unwrap().into())
+    }
+
+    fn start_logging(variables: &[(&str, &str)], log: Stdio) -> Self {
         let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
         let child = Command::new(env!("CARGO_BIN_EXE_queue-exporter"))
             .env_clear()
@@ -134,6 +144,7 @@ impl Exporter {
             .env("STALE_AFTER", "1s")
             .env("RATE_WINDOW", "1s")
             .envs(variables.iter().copied())
+            .stderr(log)
             .spawn()
             .unwrap();
         let exporter = Self { child, address };
