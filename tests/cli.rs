@@ -27,6 +27,9 @@ fn all_faults_are_told_at_once_and_no_secret_with_them() {
         ("RATE_WINDOW", "-3s"),
         ("MAX_QUEUES", "0"),
         ("LOG_FORMAT", "xml"),
+        ("GRPC_ADDR", "9798"),
+        ("GRPC_CERT_FILE", "/nowhere"),
+        ("WEB_CONFIG_FILE", "/nowhere"),
     ]);
     for part in [
         "REDIS_URL is no URL of Redis",
@@ -41,10 +44,23 @@ fn all_faults_are_told_at_once_and_no_secret_with_them() {
         "RATE_WINDOW is \"-3s\"",
         "MAX_QUEUES is \"0\"",
         "LOG_FORMAT is \"xml\"",
+        "GRPC_ADDR is \"9798\"",
+        "GRPC_CERT_FILE and GRPC_KEY_FILE go together",
+        "WEB_CONFIG_FILE: can't read /nowhere",
     ] {
         assert!(told.contains(part), "{part} is not told:\n{told}");
     }
     assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn files_of_grpc_belong_together_and_are_read() {
+    let with = |more: &[(&str, &str)]| faults(&[&[("QUEUES", "list:a")], more].concat());
+    assert!(with(&[("GRPC_CLIENT_CA_FILE", "f")]).contains("needs GRPC_CERT_FILE and GRPC_KEY_FILE"));
+    let pair = [("GRPC_CERT_FILE", "/nowhere"), ("GRPC_KEY_FILE", "/nowhere")];
+    assert!(with(&pair).contains("GRPC_CERT_FILE is set, but not GRPC_ADDR"));
+    let told = with(&[&pair[..], &[("GRPC_ADDR", "127.0.0.1:0")]].concat());
+    assert!(told.contains("GRPC_CERT_FILE: can't read /nowhere"), "{told}");
 }
 
 #[test]
@@ -61,11 +77,19 @@ fn a_file_holds_policies_and_its_faults_are_told() {
     let path = directory.path().join("queues.yaml");
     std::fs::write(
         &path,
-        "queues:\n- queue: list:a\n  objective_age: 30\n  min_workers: 3\n  max_workers: 2\n- queue: x\n",
+        "queues:\n- queue: list:a\n  objective_age: 30\n  min_workers: 3\n  max_workers: 2\n  \
+         job_seconds: 0\n  worker_slots: 0\n  catch_up: soon\n- queue: x\n",
     )
     .unwrap();
     let told = faults(&[("QUEUES_FILE", path.to_str().unwrap())]);
-    for part in ["objective_age is \"30\"", "min_workers is over max_workers", "queue \"x\": no layout"] {
+    for part in [
+        "objective_age is \"30\"",
+        "min_workers is over max_workers",
+        "job_seconds is 0; it must be a number over 0",
+        "worker_slots is 0",
+        "catch_up is \"soon\"; it must be a duration",
+        "queue \"x\": no layout",
+    ] {
         assert!(told.contains(part), "{part} is not told:\n{told}");
     }
     let redis = Redis::start();
