@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 /// The kinds that are compared, and the number of tries of each.
 pub const KINDS: [(&str, usize); 4] = [("external-push", 100), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)];
 
-type Seen = Arc<Mutex<HashMap<String, Instant>>>;
+/// The Deployments that are watched, and since when each is to have a worker.
+type Seen = Arc<Mutex<HashMap<String, Option<Instant>>>>;
 
 /// Seconds from the first job to the first worker wanted, of `tries` workers, in order.
 pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<Vec<f64>> {
@@ -41,11 +42,20 @@ pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<V
         Ok(())
     })
     .await?;
-    // The streams of a push trigger, and the first polls.
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    wait_for("KEDA has read all", 120, async || {
+        let ready = world.series("kube_customresource_scaledobject_condition{condition=\"Ready\"} == 1").await?;
+        ensure!(ready == tries, "{ready} are ready");
+        Ok(())
+    })
+    .await?;
     let seen = Seen::default();
     let watching = tokio::spawn(watch(world.plane.client.clone(), seen.clone()));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    wait_for("all are watched", 30, async || {
+        let count = seen.lock().map(|seen| seen.len()).unwrap_or(0);
+        ensure!(count == tries, "{count} are");
+        Ok(())
+    })
+    .await?;
     let puts = names.iter().map(async |name| {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..tries as u64 * 1_000))).await;
         let began = Instant::now();
@@ -54,7 +64,7 @@ pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<V
     });
     let began = futures_util::future::try_join_all(puts).await?;
     wait_for("all have a worker", 120, async || {
-        let count = seen.lock().map(|seen| seen.len()).unwrap_or(0);
+        let count = seen.lock().map(|seen| seen.values().flatten().count()).unwrap_or(0);
         ensure!(count == tries, "{count} have");
         Ok(())
     })
@@ -64,7 +74,8 @@ pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<V
     let mut seconds: Vec<f64> = began
         .iter()
         .filter_map(|(name, began)| {
-            Some(seen.get(&format!("{name}-worker"))?.saturating_duration_since(*began).as_secs_f64())
+            let wanted = (*seen.get(&format!("{name}-worker"))?)?;
+            Some(wanted.saturating_duration_since(*began).as_secs_f64())
         })
         .collect();
     seconds.sort_by(f64::total_cmp);
@@ -92,10 +103,12 @@ async fn watch(client: Client, seen: Seen) {
     while let Some(change) = changes.next().await {
         let Ok(deployment) = change else { continue };
         if deployment.labels().contains_key("queue-exporter/worker")
-            && wanted(&deployment) > 0
             && let Ok(mut seen) = seen.lock()
         {
-            seen.entry(deployment.name_any()).or_insert_with(Instant::now);
+            let since = seen.entry(deployment.name_any()).or_default();
+            if wanted(&deployment) > 0 {
+                since.get_or_insert_with(Instant::now);
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The dashboards with live data: four workers under load for some minutes, then every query of every panel asked of Prometheus over that time,
 //! into one JSON file that `tests/pictures` draws.
 
+use crate::process::wait_for;
 use crate::world::World;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the load lasts, in seconds.
@@ -39,7 +41,12 @@ fn values() -> String {
 pub async fn pictures(world: &mut World) -> Result<Value> {
     world.install(&values()).await?;
     let workers: Vec<_> = ["crawler", "ocr", "parser", "labeler"].iter().map(|name| world.workers(name)).collect();
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    wait_for("each has a worker", 60, async || {
+        let ready = workers.iter().filter(|one| one.done.ready.load(Ordering::Relaxed) > 0).count();
+        ensure!(ready == workers.len(), "{ready} have");
+        Ok(())
+    })
+    .await?;
     let start = now()?;
     for second in 0..LENGTH {
         let wave = 1.0 - (second as f64 / 90.0).cos();

@@ -155,11 +155,10 @@ async fn band(world: &mut World, trigger: &str) -> Result<Stage> {
     )
     .await?;
     stage.until("two workers are ready", 60, |sample| sample.ready == 2).await?;
-    let hour = 3_600_000;
-    world.put("crawler", 2 + 40, hour).await?;
+    world.put("crawler", 2 + 40, HOUR).await?;
     stage.until("two are taken", 20, |sample| sample.backlog == Some(40) && sample.in_flight == Some(2)).await?;
     stage.throughout("two workers at 20 each", 20, wanted(2)).await?;
-    world.put("crawler", 1, hour).await?;
+    world.put("crawler", 1, HOUR).await?;
     stage.until("three workers at 41", 40, wanted(3)).await?;
     stage.until("the third takes one", 30, |sample| sample.in_flight == Some(3)).await?;
     let mut redis = world.connect().await?;
@@ -325,16 +324,11 @@ async fn cpu(world: &mut World, trigger: &str) -> Result<Stage> {
 }
 
 async fn redis_emptied(world: &mut World, trigger: &str) -> Result<Stage> {
-    let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
-    let stage = install(world, trigger, row).await?;
-    stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
-    let hour = 3_600_000;
-    world.put("crawler", 100, hour).await?;
-    stage.until("five workers", 60, |sample| sample.ready == 5 && sample.replicas == Some(5)).await?;
+    let stage = five_workers(world, trigger).await?;
     let mut redis = world.connect().await?;
     redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
     stage.until("the minimum", 90, wanted(1)).await?;
-    world.put("crawler", 60, hour).await?;
+    world.put("crawler", 60, HOUR).await?;
     stage.until("three workers", 60, wanted(3)).await?;
     Ok(stage)
 }
@@ -435,14 +429,22 @@ fn alerts(fault: &str, trigger: &str) -> Vec<&'static str> {
     if trigger == "metrics-api" { vec![own, "ScalerFallback"] } else { vec![own] }
 }
 
-/// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.
-async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
+/// Milliseconds: a job that no worker ends.
+const HOUR: u64 = 3_600_000;
+
+/// A standing backlog for five workers, and these.
+async fn five_workers(world: &mut World, trigger: &str) -> Result<Stage> {
     let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
     let stage = install(world, trigger, row).await?;
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
-    let hour = 3_600_000;
-    world.put("crawler", 100, hour).await?;
+    world.put("crawler", 100, HOUR).await?;
     stage.until("five workers", 60, |sample| sample.ready == 5 && sample.replicas == Some(5)).await?;
+    Ok(stage)
+}
+
+/// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.
+async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
+    let stage = five_workers(world, trigger).await?;
     // The first minutes of a new HPA hold by themselves; what is tested is what holds after that.
     stage.throughout("five workers", 15, wanted(5)).await?;
     let mut redis = world.connect().await?;
@@ -493,7 +495,7 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
         known.backlog.zip(known.in_flight).is_some_and(|(waiting, taken)| waiting + taken == 100),
         "jobs were lost: {known:?}"
     );
-    world.put("crawler", 60, hour).await?;
+    world.put("crawler", 60, HOUR).await?;
     stage.until("eight workers", 90, |sample| sample.replicas.is_some_and(|replicas| replicas >= 8)).await?;
     let mut redis = world.connect().await?;
     let _: () = redis.del(&["crawler", "crawler:processing"]).await?;

@@ -87,12 +87,11 @@ async fn look_after(client: Client, url: String, queue: String, done: Arc<Done>)
             let leaving = pod.metadata.deletion_timestamp.is_some();
             if is_ready(pod) && !leaving {
                 ready += 1;
-                if !workers.contains_key(&name) {
+                workers.entry(name).or_insert_with(|| {
                     let (stop, stopped) = watch::channel(false);
                     let work = work(url.clone(), queue.clone(), done.clone(), stopped);
-                    let handle = tokio::spawn(work);
-                    workers.insert(name, Worker { stop, task: handle });
-                }
+                    Worker { stop, task: tokio::spawn(work) }
+                });
             } else if leaving {
                 match workers.remove(&name) {
                     Some(worker) => {

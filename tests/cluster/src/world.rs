@@ -220,8 +220,13 @@ impl World {
     /// Whether an alert is firing, by Prometheus.
     pub async fn is_firing(&self, alert: &str) -> Result<bool> {
         let query = format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}");
-        let answer = self.ask(&format!("/api/v1/query?query={}", encoded(&query))).await?;
-        Ok(answer.as_array().is_some_and(|series| !series.is_empty()))
+        Ok(self.series(&query).await? > 0)
+    }
+
+    /// How many series a query gives now.
+    pub async fn series(&self, query: &str) -> Result<usize> {
+        let answer = self.ask(&format!("/api/v1/query?query={}", encoded(query))).await?;
+        Ok(answer.as_array().map_or(0, Vec::len))
     }
 
     /// The series that a query gives between two moments, in seconds since 1970.
