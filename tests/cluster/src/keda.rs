@@ -102,7 +102,8 @@ fn registrations(adapter: u16, webhooks: u16, bundle: &str) -> String {
     text
 }
 
-fn base64(bytes: &[u8]) -> String {
+/// As a Secret and a webhook have it.
+pub fn base64(bytes: &[u8]) -> String {
     use k8s_openapi::ByteString;
     serde_json::to_value(ByteString(bytes.to_vec()))
         .ok()

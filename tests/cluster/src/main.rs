@@ -8,6 +8,7 @@
 mod activation;
 mod apply;
 mod certificates;
+mod failover;
 mod keda;
 mod latency;
 mod nodes;
@@ -17,6 +18,7 @@ mod process;
 #[path = "../../support/quicker.rs"]
 mod quicker;
 mod scenarios;
+mod service;
 mod timeline;
 mod usage;
 mod workers;
@@ -43,8 +45,11 @@ const PROMETHEUS_ONLY: [&str; 2] = ["prometheus-down", "state-metrics-down"];
 /// Those that need more than backlog and jobs in flight, which is all that `metrics-api` has.
 const NOT_METRICS_API: [&str; 2] = ["age", "rate"];
 
+/// Those that are about the external scaler alone.
+const PUSHED_ONLY: [&str; 1] = ["two-exporters"];
+
 /// Those that run with the external scaler, too, unless some are named.
-const PUSHED: [&str; 10] = [
+const PUSHED: [&str; 12] = [
     "burst",
     "band",
     "long-jobs",
@@ -54,7 +59,9 @@ const PUSHED: [&str; 10] = [
     "steady",
     "exporter-killed",
     "redis-killed",
+    "redis-failed-over",
     "keda-restarted",
+    "two-exporters",
 ];
 
 #[tokio::main]
@@ -102,6 +109,7 @@ fn chosen(names: &[String]) -> VecDeque<Run> {
                 names.iter().any(wanted)
             };
             let works = match trigger {
+                "prometheus" | "metrics-api" if PUSHED_ONLY.contains(&name) => false,
                 "metrics-api" => !PROMETHEUS_ONLY.contains(&name) && !NOT_METRICS_API.contains(&name),
                 "external-push" => !PROMETHEUS_ONLY.contains(&name),
                 _ => true,
@@ -162,9 +170,11 @@ async fn one_after_another(
         let outcome = scenarios::run(&mut world, name, trigger).await;
         let seconds = began.elapsed().as_secs_f64();
         let line = match &outcome {
-            Ok(samples) => {
-                let picture = timeline::svg(&format!("{name}, {trigger}: {about}"), samples);
+            Ok(record) => {
+                let picture = timeline::svg(&format!("{name}, {trigger}: {about}"), &record.samples);
                 std::fs::write(report.join(format!("{name}-{trigger}.svg")), picture)?;
+                let values = std::fs::read_to_string(world.values_file())?;
+                std::fs::write(report.join(format!("{name}-{trigger}.json")), record.json(&values).to_string())?;
                 "as it must be".to_string()
             }
             Err(fault) => {

@@ -8,6 +8,7 @@ use crate::workers::Workers;
 use crate::world::World;
 use anyhow::{Context, Result, ensure};
 use redis::AsyncCommands;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// One scenario while it runs.
@@ -18,7 +19,7 @@ pub struct Stage {
 }
 
 /// A scenario's name and what it is about.
-pub const ALL: [(&str, &str); 22] = [
+pub const ALL: [(&str, &str); 24] = [
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
@@ -33,8 +34,13 @@ pub const ALL: [(&str, &str); 22] = [
     ("drain-node", "nodes are drained under the budget: one worker at a time, none killed"),
     ("spot", "half of the spot nodes are lost at once: the floor stays, the rest comes back"),
     ("exporter-killed", "no numbers: no worker goes; it comes back"),
+    ("two-exporters", "two behind one address, with certificates: one is killed, and the other goes on"),
     ("exporter-hung", "the same when it only stops answering"),
     ("redis-killed", "Redis goes and comes back: no worker goes, no job is lost"),
+    (
+        "redis-failed-over",
+        "its replica takes over: no worker goes, no job is lost, and it goes by the numbers of the new one",
+    ),
     ("redis-emptied", "all jobs are gone: to the minimum, and up again with new jobs"),
     ("wrong-type", "the queue's key becomes a string: no worker goes"),
     ("prometheus-down", "no answers to queries: no worker goes"),
@@ -43,8 +49,26 @@ pub const ALL: [(&str, &str); 22] = [
     ("api-paused", "the API server stands still for a while: no worker goes, all recovers"),
 ];
 
+/// What a scenario left: to draw, and for the simulator to be held against.
+pub struct Record {
+    pub samples: Vec<Sample>,
+    /// Seconds since the samples began, how many jobs, and the milliseconds that each takes.
+    pub puts: Vec<(f64, u64, u64)>,
+}
+
+impl Record {
+    /// As JSON, with the chart's values that it ran with: `samples` holds arrays of seconds, backlog, jobs in flight, replicas wanted, workers ready.
+    pub fn json(&self, values: &str) -> Value {
+        let rows = self
+            .samples
+            .iter()
+            .map(|sample| json!([sample.time, sample.backlog, sample.in_flight, sample.replicas, sample.ready]));
+        json!({"values": values, "puts": self.puts, "samples": rows.collect::<Vec<_>>()})
+    }
+}
+
 /// Runs one scenario by its name.
-pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Vec<Sample>> {
+pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Record> {
     let stage = match name {
         "burst" => burst(world, trigger).await,
         "band" => band(world, trigger).await,
@@ -56,24 +80,31 @@ pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Vec<Sam
         "cpu" => cpu(world, trigger).await,
         "ramp" => ramp(world, trigger).await,
         "redis-emptied" => redis_emptied(world, trigger).await,
+        "two-exporters" => two_exporters(world, trigger).await,
         "two-workers" => two_workers(world, trigger).await,
         "rollout" => rollout(world, trigger).await,
         "drain-node" => drain_node(world, trigger).await,
         "spot" => spot(world, trigger).await,
         _ => fault(world, name, trigger).await,
     }?;
-    let samples = stage.timeline.samples();
+    let record = Record { samples: stage.timeline.samples(), puts: world.puts("crawler", stage.timeline.began()) };
     drop(stage);
     world.uninstall().await?;
-    Ok(samples)
+    Ok(record)
 }
 
 /// The chart with the crawler alone and short windows; `row` is added to its row.
 async fn install(world: &mut World, trigger: &str, row: &str) -> Result<Stage> {
     world.install(&values(trigger, row)).await?;
-    let workers = world.workers("crawler");
-    let timeline = Timeline::record(world, "crawler", workers.done.clone());
-    Ok(Stage { timeline, _workers: workers })
+    Ok(Stage::of_crawler(world))
+}
+
+impl Stage {
+    fn of_crawler(world: &World) -> Self {
+        let workers = world.workers("crawler");
+        let timeline = Timeline::record(world, "crawler", workers.done.clone());
+        Self { timeline, _workers: workers }
+    }
 }
 
 fn values(trigger: &str, row: &str) -> String {
@@ -434,16 +465,42 @@ const HOUR: u64 = 3_600_000;
 
 /// A standing backlog for five workers, and these.
 async fn five_workers(world: &mut World, trigger: &str) -> Result<Stage> {
-    let row = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
-    let stage = install(world, trigger, row).await?;
+    let stage = install(world, trigger, UP_TO_TEN).await?;
+    have_five(world, &stage).await?;
+    Ok(stage)
+}
+
+const UP_TO_TEN: &str = "    minReplicas: 1\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n";
+
+async fn have_five(world: &World, stage: &Stage) -> Result<()> {
     stage.until("one worker is ready", 60, |sample| sample.ready == 1).await?;
     world.put("crawler", 100, HOUR).await?;
     stage.until("five workers", 60, |sample| sample.ready == 5 && sample.replicas == Some(5)).await?;
+    Ok(())
+}
+
+async fn two_exporters(world: &mut World, trigger: &str) -> Result<Stage> {
+    world.install_two(&values(trigger, UP_TO_TEN)).await?;
+    let stage = Stage::of_crawler(world);
+    have_five(world, &stage).await?;
+    // KEDA may have asked either: one goes, then the other.
+    world.exporter()?.kill();
+    world.put("crawler", 60, HOUR).await?;
+    stage.until("eight workers", 60, wanted(8)).await.context("with the second alone")?;
+    world.exporter()?.restart()?;
+    world.second_exporter()?.kill();
+    stage.throughout("eight workers or more", 10, at_least(8)).await?;
+    let mut redis = world.connect().await?;
+    let _: () = redis.del(&["crawler", "crawler:processing"]).await?;
+    stage.until("the minimum", 90, wanted(1)).await.context("with the first alone")?;
     Ok(stage)
 }
 
 /// A standing backlog for five workers, a fault until its alerts fire and for 25 s more, and recovery.
 async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
+    if name == "redis-failed-over" {
+        world.watch_redis().await?;
+    }
     let stage = five_workers(world, trigger).await?;
     // The first minutes of a new HPA hold by themselves; what is tested is what holds after that.
     stage.throughout("five workers", 15, wanted(5)).await?;
@@ -451,7 +508,7 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
     match name {
         "exporter-killed" => world.exporter()?.kill(),
         "exporter-hung" => world.exporter()?.signal("STOP")?,
-        "redis-killed" => world.redis.kill(),
+        "redis-killed" | "redis-failed-over" => world.redis.kill(),
         "wrong-type" => {
             let _: () = redis.rename("crawler", "aside").await?;
             let _: () = redis.set("crawler", "no list").await?;
@@ -476,7 +533,7 @@ async fn fault(world: &mut World, name: &str, trigger: &str) -> Result<Stage> {
     match name {
         "exporter-killed" => world.exporter()?.restart()?,
         "exporter-hung" => world.exporter()?.signal("CONT")?,
-        "redis-killed" => world.redis.restart()?,
+        "redis-killed" | "redis-failed-over" => world.redis.restart()?,
         "wrong-type" => {
             let _: () = redis.rename("aside", "crawler").await?;
         }

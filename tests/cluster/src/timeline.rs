@@ -77,6 +77,11 @@ impl Timeline {
         Self { samples, began, task }
     }
 
+    /// When it began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Seconds since it began.
     pub fn now(&self) -> f64 {
         self.began.elapsed().as_secs_f64()

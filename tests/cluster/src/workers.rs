@@ -174,8 +174,16 @@ async fn work_through(
     Ok(())
 }
 
-/// A connection that gives up in bounded time.
+/// A connection that gives up in bounded time; with `redis-sentinel://HOST:PORT?sentinelServiceName=NAME` to what the Sentinel names.
 pub async fn connect(url: &str) -> Result<MultiplexedConnection> {
+    let Some((sentinel, name)) = url.split_once("?sentinelServiceName=") else { return connect_to(url).await };
+    let mut sentinel = connect_to(&sentinel.replace("redis-sentinel", "redis")).await?;
+    let ask = redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).to_owned();
+    let (host, port): (String, u16) = ask.query_async(&mut sentinel).await?;
+    connect_to(&format!("redis://{host}:{port}")).await
+}
+
+async fn connect_to(url: &str) -> Result<MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(2)))
         .set_response_timeout(Some(Duration::from_secs(2)));

@@ -1,11 +1,13 @@
 //! Everything together: the plane, KEDA, kube-state-metrics, Prometheus, Redis and the exporter; the chart as users install it.
 
 use crate::apply::apply;
-use crate::keda::{self, Keda};
+use crate::failover::{self, Failover};
+use crate::keda::{self, Keda, base64};
 use crate::nodes;
 use crate::plane::{Options, Plane};
 use crate::process::{Process, free_port, wait_for};
 use crate::quicker::quicker;
+use crate::service::Service;
 use crate::workers::{Workers, connect, job};
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -16,6 +18,8 @@ use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A minute of the alert rules is five seconds here.
@@ -46,6 +50,11 @@ pub struct World {
     pub state_metrics: Process,
     /// Where a scenario needs one.
     pub metrics_server: Option<Process>,
+    pub failover: Option<Failover>,
+    /// When how many jobs were put into which queue, and the milliseconds that each takes.
+    puts: Mutex<Vec<(Instant, String, u64, u64)>>,
+    /// Beside the first exporter, where a scenario has two.
+    second: Option<(Process, Service)>,
     places: Places,
     prometheus_port: u16,
     exporter_port: u16,
@@ -62,19 +71,7 @@ impl World {
         let keda = keda::start(&plane, &places.crds).await.context("KEDA")?;
         let (redis_port, prometheus_port, exporter_port, grpc_port, state_port) =
             (free_port()?, free_port()?, free_port()?, free_port()?, free_port()?);
-        let arguments = [
-            format!("--port {redis_port}"),
-            "--bind 127.0.0.1".into(),
-            format!("--dir {}", places.run.display()),
-            "--appendonly yes".into(),
-            // what it has taken is kept when it is killed
-            "--appendfsync always".into(),
-            "--save ''".into(),
-        ];
-        let config = places.run.join("redis.conf");
-        std::fs::write(&config, arguments.map(|line| line.trim_start_matches("--").to_string() + "\n").concat())?;
-        let redis =
-            Process::start(&plane.logs, "redis", Path::new("redis-server"), &[config.display().to_string()], &[])?;
+        let redis = failover::redis(&plane.logs, &places.run.join("redis"), redis_port)?;
         let arguments = [
             format!("--kubeconfig={}", plane.kubeconfig.display()),
             "--host=127.0.0.1".into(),
@@ -121,6 +118,9 @@ impl World {
             prometheus,
             state_metrics,
             metrics_server: None,
+            failover: None,
+            puts: Mutex::default(),
+            second: None,
             places,
             prometheus_port,
             exporter_port,
@@ -139,7 +139,14 @@ impl World {
     }
 
     pub fn redis_url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.redis_port)
+        let direct = || format!("redis://127.0.0.1:{}", self.redis_port);
+        self.failover.as_ref().map_or_else(direct, |failover| failover.url.clone())
+    }
+
+    /// From now on, until the chart is taken away, Redis has a replica that takes over.
+    pub async fn watch_redis(&mut self) -> Result<()> {
+        self.failover = Some(Failover::start(&self.plane.logs, &self.places.run, self.redis_port).await?);
+        Ok(())
     }
 
     pub async fn connect(&self) -> Result<MultiplexedConnection> {
@@ -148,7 +155,41 @@ impl World {
 
     /// Installs the chart with these values, as a user does, and starts the exporter on the list of queues that it made.
     pub async fn install(&mut self, values: &str) -> Result<()> {
-        let file = self.values(values)?;
+        let list = self.install_chart(values, "").await?;
+        self.exporter = None;
+        self.exporter = Some(self.start_exporter("queue-exporter", &list, self.exporter_port, self.grpc_port, &[])?);
+        Ok(())
+    }
+
+    /// The same with two exporters behind one address, who want to see certificates.
+    pub async fn install_two(&mut self, values: &str) -> Result<()> {
+        let authentication = format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: scaler, namespace: jobs}}\ndata: {{ca.crt: {}, tls.crt: {}, tls.key: {}}}\n\
+             \n---\napiVersion: keda.sh/v1alpha1\nkind: TriggerAuthentication\nmetadata: {{name: scaler, namespace: jobs}}\n\
+             spec: {{secretTargetRef: [{{parameter: caCert, name: scaler, key: ca.crt}}, \
+             {{parameter: tlsClientCert, name: scaler, key: tls.crt}}, {{parameter: tlsClientKey, name: scaler, key: tls.key}}]}}\n",
+            base64(&std::fs::read(self.plane.file("ca.crt"))?),
+            base64(&std::fs::read(self.plane.file("admin.crt"))?),
+            base64(&std::fs::read(self.plane.file("admin.key"))?)
+        );
+        apply(&self.plane.client, &authentication).await?;
+        let grpc = ", grpc: {tls: {secretName: scaler, clientCa: true}, authenticationRef: {name: scaler}}";
+        let list = self.install_chart(values, grpc).await?;
+        let ports = [free_port()?, free_port()?];
+        let files = [self.plane.file("server.crt"), self.plane.file("server.key"), self.plane.file("ca.crt")];
+        let tls = [("GRPC_CERT_FILE", &*files[0]), ("GRPC_KEY_FILE", &*files[1]), ("GRPC_CLIENT_CA_FILE", &*files[2])];
+        self.exporter = None;
+        self.exporter = Some(self.start_exporter("queue-exporter", &list, self.exporter_port, ports[0], &tls)?);
+        let second = self.start_exporter("queue-exporter-2", &list, free_port()?, ports[1], &tls)?;
+        let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let service = Service::start(address(self.grpc_port), ports.map(address).to_vec()).await?;
+        self.second = Some((second, service));
+        Ok(())
+    }
+
+    /// Installs the chart; gives the file with its list of queues.
+    async fn install_chart(&self, values: &str, exporter: &str) -> Result<String> {
+        let file = self.values(values, exporter)?;
         self.helm(
             &["upgrade", "--install", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"],
             Some(&file),
@@ -157,28 +198,33 @@ impl World {
         let queues = api.get("queue-exporter").await?.data.unwrap_or_default();
         let list = self.places.run.join("queues.yaml");
         std::fs::write(&list, queues.get("queues.yaml").context("no list of queues")?)?;
-        let url = self.redis_url();
-        let (address, list) = (format!("127.0.0.1:{}", self.exporter_port), list.display().to_string());
-        let grpc = format!("127.0.0.1:{}", self.grpc_port);
+        Ok(list.display().to_string())
+    }
+
+    fn start_exporter(&self, name: &str, list: &str, port: u16, grpc: u16, more: &[(&str, &str)]) -> Result<Process> {
+        let (url, address, grpc) = (self.redis_url(), format!("127.0.0.1:{port}"), format!("127.0.0.1:{grpc}"));
         let environment = [
             ("REDIS_URL", url.as_str()),
-            ("QUEUES_FILE", &list),
+            ("QUEUES_FILE", list),
             ("LISTEN_ADDR", &address),
             ("GRPC_ADDR", &grpc),
             // short, as all windows here
             ("RATE_WINDOW", "15s"),
         ];
-        self.exporter = None;
-        self.exporter =
-            Some(Process::start(&self.plane.logs, "queue-exporter", &self.places.exporter, &[], &environment)?);
-        Ok(())
+        Process::start(&self.plane.logs, name, &self.places.exporter, &[], &[&environment, more].concat())
     }
 
-    fn values(&self, values: &str) -> Result<PathBuf> {
-        let file = self.places.run.join("values.yaml");
+    /// The chart's values as they were last used.
+    pub fn values_file(&self) -> PathBuf {
+        self.places.run.join("values.yaml")
+    }
+
+    /// These values and where things are; `exporter` is added to the exporter's.
+    fn values(&self, values: &str, exporter: &str) -> Result<PathBuf> {
+        let file = self.values_file();
         let ports = format!(
             "prometheus: {{address: 'http://127.0.0.1:{}'}}\n\
-             exporter: {{url: 'http://127.0.0.1:{}/metrics', scalerAddress: '127.0.0.1:{}'}}\n",
+             exporter: {{url: 'http://127.0.0.1:{}/metrics', scalerAddress: '127.0.0.1:{}'{exporter}}}\n",
             self.prometheus_port, self.exporter_port, self.grpc_port
         );
         std::fs::write(&file, ports + values)?;
@@ -189,6 +235,7 @@ impl World {
     pub async fn uninstall(&mut self) -> Result<()> {
         self.helm(&["uninstall", "queue-exporter", "--namespace", "jobs", "--ignore-not-found", "--wait=false"], None)?;
         self.exporter = None;
+        self.second = None;
         let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
         wait_for("no pod is left", 120, async || {
             let pods = api.list(&ListParams::default()).await?;
@@ -200,8 +247,15 @@ impl World {
             Ok(())
         })
         .await?;
-        redis::cmd("FLUSHALL").exec_async(&mut self.connect().await?).await?;
-        Ok(())
+        if self.failover.take().is_some() {
+            // The first one again, as it was at the start.
+            self.redis.kill();
+            self.redis = failover::redis(&self.plane.logs, &self.places.run.join("redis"), self.redis_port)?;
+        }
+        wait_for("Redis is empty", 20, async || {
+            Ok(redis::cmd("FLUSHALL").exec_async(&mut self.connect().await?).await?)
+        })
+        .await
     }
 
     fn helm(&self, arguments: &[&str], file: Option<&Path>) -> Result<String> {
@@ -250,7 +304,7 @@ impl World {
 
     /// Other values for what is installed.
     pub fn upgrade(&self, values: &str) -> Result<()> {
-        let file = self.values(values)?;
+        let file = self.values(values, "")?;
         self.helm(&["upgrade", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"], Some(&file))?;
         Ok(())
     }
@@ -269,6 +323,11 @@ impl World {
     /// The running exporter.
     pub fn exporter(&mut self) -> Result<&mut Process> {
         self.exporter.as_mut().context("the chart is not installed")
+    }
+
+    /// The one beside it.
+    pub fn second_exporter(&mut self) -> Result<&mut Process> {
+        self.second.as_mut().map(|(exporter, _)| exporter).context("there is but one exporter")
     }
 
     async fn pods(&self, worker: &str) -> Result<Vec<Pod>> {
@@ -370,7 +429,17 @@ impl World {
         for part in jobs.chunks(1_000) {
             let _: u64 = redis.lpush(queue, part).await?;
         }
+        if let Ok(mut puts) = self.puts.lock() {
+            puts.push((Instant::now(), queue.to_string(), count, takes));
+        }
         Ok(())
+    }
+
+    /// What was put into a queue from a moment on: seconds since then, how many, and the milliseconds that each takes.
+    pub fn puts(&self, queue: &str, since: Instant) -> Vec<(f64, u64, u64)> {
+        let puts = self.puts.lock().map(|puts| puts.clone()).unwrap_or_default();
+        let of_queue = puts.into_iter().filter(|(when, name, ..)| name == queue && *when >= since);
+        of_queue.map(|(when, _, count, takes)| ((when - since).as_secs_f64(), count, takes)).collect()
     }
 }
 
