@@ -42,9 +42,6 @@ const BOTH: [&str; 6] = ["burst", "band", "long-jobs", "zero", "exporter-killed"
 /// Those whose triggers need Prometheus.
 const PROMETHEUS_ONLY: [&str; 2] = ["prometheus-down", "state-metrics-down"];
 
-/// Those that need more than backlog and jobs in flight, which is all that `metrics-api` has.
-const NOT_METRICS_API: [&str; 2] = ["age", "rate"];
-
 /// Those that are about the external scaler alone.
 const PUSHED_ONLY: [&str; 1] = ["two-exporters"];
 
@@ -110,7 +107,7 @@ fn chosen(names: &[String]) -> VecDeque<Run> {
             };
             let works = match trigger {
                 "prometheus" | "metrics-api" if PUSHED_ONLY.contains(&name) => false,
-                "metrics-api" => !PROMETHEUS_ONLY.contains(&name) && !NOT_METRICS_API.contains(&name),
+                "metrics-api" => !PROMETHEUS_ONLY.contains(&name),
                 "external-push" => !PROMETHEUS_ONLY.contains(&name),
                 _ => true,
             };
