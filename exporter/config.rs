@@ -318,7 +318,9 @@ fn duration(text: &Option<String>, name: &str, default: Duration, faults: &mut V
     })
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration with a unit, over 0 and of a year at most.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let duration = Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()?;
     // A year is long enough for anything here, and short enough for the arithmetic with it.
     (!duration.is_zero() && duration <= Duration::from_secs(365 * 86_400)).then_some(duration)

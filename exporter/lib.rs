@@ -26,6 +26,7 @@ pub mod pops;
 pub mod reader;
 pub mod reads;
 pub mod redis;
+pub mod replay;
 pub mod scaler;
 pub mod snapshot;
 pub mod spec;
