@@ -13,6 +13,7 @@ pub mod plan;
 pub mod rivals;
 pub mod simulate;
 pub mod table;
+pub mod tune;
 pub mod workload;
 
 /// Microseconds since a replay began.

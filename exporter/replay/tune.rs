@@ -1,0 +1,212 @@
+//! Looks for the row of the table that costs least and still starts the jobs in time: on some workloads, to be held against others that it
+//! has not seen.
+//!
+//! The search goes along one setting after another, as long as that helps: the settings hardly work against each other, and each
+//! step costs a replay of each workload. What is too late is never chosen over what is in time, however cheap.
+
+use super::outcome::Outcome;
+use super::simulate::{Around, simulate};
+use super::table::{Cluster, Row, Worker};
+use super::workload::Workload;
+use serde_json::Value;
+use std::num::NonZeroUsize;
+
+/// What a row must reach on the workloads that it is tuned on. There is some slack to what it is to reach elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// The share of jobs that start within the objective, over all workloads.
+    pub share: f64,
+    /// The same in each.
+    pub worst: f64,
+    /// Changes of direction an hour, in each.
+    pub reversals_per_hour: f64,
+}
+
+impl Default for Goal {
+    fn default() -> Self {
+        // 99 % and 98.5 % are to be held on workloads that were not seen.
+        Self { share: 0.995, worst: 0.992, reversals_per_hour: 5.0 }
+    }
+}
+
+/// What a plan came to on several workloads.
+#[derive(Clone, Debug, Default)]
+pub struct Score {
+    /// The share of all jobs that was in time.
+    pub share: f64,
+    /// The same of the worst workload.
+    pub worst: f64,
+    /// Worker hours on all of them, where those on spot nodes count less.
+    pub hours: f64,
+    /// Jobs that were cut off.
+    pub killed: u64,
+    /// Changes of direction an hour where they were most.
+    pub reversals_per_hour: f64,
+}
+
+impl Score {
+    /// Of these outcomes.
+    #[must_use]
+    pub fn of(outcomes: &[Outcome], spot_discount: f64) -> Self {
+        let total = |number: fn(&Outcome) -> u64| outcomes.iter().map(number).sum::<u64>();
+        let (jobs, in_time) = (total(|outcome| outcome.jobs), total(|outcome| outcome.in_time));
+        Self {
+            share: if jobs == 0 { 1.0 } else { in_time as f64 / jobs as f64 },
+            worst: outcomes.iter().map(Outcome::share_in_time).fold(1.0, f64::min),
+            hours: outcomes.iter().map(|outcome| outcome.worker_hours(spot_discount)).sum(),
+            killed: total(|outcome| outcome.killed),
+            reversals_per_hour: outcomes.iter().map(|outcome| outcome.reversals as f64 / outcome.hours).fold(0.0, f64::max),
+        }
+    }
+
+    /// How far it is from the goal; 0 where it is reached.
+    #[must_use]
+    pub fn misses(&self, goal: Goal) -> f64 {
+        let short = |wanted: f64, is: f64| (wanted - is).max(0.0);
+        let restless = (self.reversals_per_hour / goal.reversals_per_hour - 1.0).max(0.0);
+        short(goal.share, self.share) + short(goal.worst, self.worst) + 0.01 * restless + 0.001 * self.killed as f64
+    }
+
+    fn is_better(&self, than: &Self, goal: Goal) -> bool {
+        let (is, was) = (self.misses(goal), than.misses(goal));
+        // A thousandth of the cost is noise, and what is nearer to how it was is kept.
+        if is > 0.0 || was > 0.0 { is < was } else { self.hours < than.hours * 0.999 }
+    }
+}
+
+/// Where it looks.
+pub struct Search<'a> {
+    /// Whose row it is.
+    pub worker: &'a Worker,
+    /// What it is tuned on.
+    pub workloads: &'a [Workload],
+    /// What is around it.
+    pub around: Around,
+    /// What the table does not say.
+    pub cluster: Cluster,
+    /// What is to be reached.
+    pub goal: Goal,
+    /// The mean of what a job takes, in seconds, and the longest.
+    pub job_seconds: f64,
+    /// See `job_seconds`.
+    pub longest_job: f64,
+    /// What a worker on a spot node costs less.
+    pub spot_discount: f64,
+}
+
+/// One setting and what it may be.
+type Change = Box<dyn Fn(&mut Row)>;
+
+impl Search<'_> {
+    /// What a row comes to.
+    #[must_use]
+    pub fn score(&self, row: &Row) -> Score {
+        let worker = Worker { row: row.clone(), ..self.worker.clone() };
+        let plan = worker.plan(self.cluster);
+        let one = |(place, workload): (usize, &Workload)| {
+            let around = Around { seed: self.around.seed + place as u64, ..self.around };
+            simulate(&plan, &around, workload)
+        };
+        // As many at once as there are processors; the outcome does not depend on it.
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let all: Vec<_> = self.workloads.iter().enumerate().collect();
+        let outcomes = std::thread::scope(|scope| {
+            let parts: Vec<_> = all
+                .chunks(all.len().div_ceil(threads).max(1))
+                .map(|part| scope.spawn(move || part.iter().copied().map(one).collect::<Vec<_>>()))
+                .collect();
+            parts.into_iter().filter_map(|part| part.join().ok()).flatten().collect::<Vec<_>>()
+        });
+        Score::of(&outcomes, self.spot_discount)
+    }
+
+    /// The best row that was found, and what it comes to. `progress` is told the share of the search that is done.
+    pub fn best(&self, mut progress: impl FnMut(f64)) -> (Row, Score) {
+        let mut best = self.worker.row.clone();
+        let mut score = self.score(&best);
+        let settings = self.settings();
+        let steps: usize = settings.iter().map(Vec::len).sum();
+        for round in 0..ROUNDS {
+            let before = best.clone();
+            let mut done = 0;
+            for changes in &settings {
+                let from = best.clone();
+                for change in changes {
+                    let mut row = from.clone();
+                    change(&mut row);
+                    done += 1;
+                    progress((round * steps + done) as f64 / (ROUNDS * steps) as f64);
+                    if row == best || 2 * row.scale_down_depth > row.scale_up_depth {
+                        continue;
+                    }
+                    let found = self.score(&row);
+                    if found.is_better(&score, self.goal) {
+                        (best, score) = (row, found);
+                    }
+                }
+            }
+            if best == before {
+                break;
+            }
+        }
+        progress(1.0);
+        (best, score)
+    }
+
+    fn settings(&self) -> Vec<Vec<Change>> {
+        let mut settings: Vec<Vec<Change>> = Vec::new();
+        // The backlog that is done within a part of the objective; and under which part of that workers go.
+        let whole = self.worker.row.objective() / self.job_seconds * self.worker.row.slots as f64;
+        let mut depths: Vec<Change> = Vec::new();
+        for part in [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8] {
+            for under in [0.5, 0.25, 0.1] {
+                depths.push(Box::new(move |row: &mut Row| {
+                    row.scale_up_depth = ((part * whole) as u64).max(2);
+                    row.scale_down_depth = ((row.scale_up_depth as f64 * under) as u64).max(1);
+                }));
+            }
+        }
+        settings.push(depths);
+        // A worker that ends its job in the time that it is given need not be waited for.
+        if self.longest_job <= self.worker.row.termination_grace_period_seconds as f64 {
+            settings.push(vec![
+                Box::new(|row| row.in_flight = Value::Bool(false)),
+                Box::new(|row| row.in_flight = Value::String("auto".into())),
+            ]);
+        }
+        let job_seconds = self.job_seconds;
+        settings.push(vec![
+            Box::new(|row| row.job_seconds = 0.0),
+            Box::new(move |row| row.job_seconds = (job_seconds * 1_000.0).round() / 1_000.0),
+        ]);
+        settings.push(windows(|row, window| row.scale_up.stabilization_window_seconds = window, &[0, 15, 30, 60]));
+        settings.push(windows(
+            |row, window| row.scale_down.stabilization_window_seconds = window,
+            &[30, 60, 120, 180, 300, 600, 900],
+        ));
+        let mut steps: Vec<Change> = Vec::new();
+        for percent in [10, 25, 50, 100] {
+            for period in [15, 30, 60, 120] {
+                steps.push(Box::new(move |row: &mut Row| {
+                    (row.scale_down.percent, row.scale_down.period_seconds) = (percent, period);
+                }));
+            }
+        }
+        settings.push(steps);
+        let mut steps: Vec<Change> = Vec::new();
+        for percent in [50, 100, 400] {
+            steps.push(Box::new(move |row: &mut Row| {
+                (row.scale_up.percent, row.scale_up.period_seconds) = (percent, 15);
+            }));
+        }
+        settings.push(steps);
+        settings
+    }
+}
+
+/// How often all settings are gone through.
+const ROUNDS: usize = 3;
+
+fn windows(set: fn(&mut Row, u64), seconds: &[u64]) -> Vec<Change> {
+    seconds.iter().map(|seconds| *seconds).map(|seconds| Box::new(move |row: &mut Row| set(row, seconds)) as Change).collect()
+}
