@@ -56,6 +56,7 @@ struct Row {
     worker_slots: Option<u64>,
     job_seconds: Option<f64>,
     catch_up: Option<String>,
+    keep_busy: Option<bool>,
 }
 
 /// A text that is never printed.
@@ -431,6 +432,7 @@ fn row(row: Row) -> Result<Spec, Vec<String>> {
         worker_slots: row.worker_slots,
         job_seconds,
         catch_up,
+        keep_busy: row.keep_busy,
     };
     if policy.scale_up_depth.zip(policy.scale_down_depth).is_some_and(|(up, down)| down >= up) {
         faults.push("scale_down_depth is not under scale_up_depth; workers would come and go at once".into());

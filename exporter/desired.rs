@@ -5,7 +5,7 @@
 //! | | at least | may stay |
 //! |---|---|---|
 //! | backlog | backlog / `scale_up_depth` | backlog / `scale_down_depth`, rounded down |
-//! | in flight | | jobs in flight / `worker_slots` |
+//! | in flight, unless `keep_busy` is false | | jobs in flight / `worker_slots` |
 //! | load | rate x `job_seconds` / `worker_slots` | that over [`BUSY`] |
 //! | policy | `min_workers`, and 1 while there is any job | |
 //!
@@ -76,8 +76,10 @@ impl Desired {
 
     /// Takes in what a look at `now` saw; gives the workers that are wanted, where that can be said.
     pub fn fold(&mut self, seen: &Observation, totals: &Totals, now: Instant) -> Option<u64> {
-        let means = self.load.fold(seen.in_flight, totals.processing_rate, now);
-        self.sees_in_flight |= seen.in_flight.is_some();
+        // Workers that end their jobs while they leave need not be kept: then it is as if their jobs were not seen.
+        let in_flight = seen.in_flight.filter(|_| self.policy.keep_busy != Some(false));
+        let means = self.load.fold(in_flight, totals.processing_rate, now);
+        self.sees_in_flight |= in_flight.is_some();
         let (age, age_is_exact) = match seen.age {
             Age::Known { seconds, .. } => (seconds, true),
             Age::AtLeast(seconds) => (seconds, false),
@@ -85,7 +87,7 @@ impl Desired {
         };
         let known = Known {
             backlog: seen.length? + seen.due.unwrap_or(0),
-            in_flight: seen.in_flight,
+            in_flight,
             age,
             age_is_exact,
             arrival_rate: totals.arrival_rate,
@@ -275,6 +277,20 @@ mod tests {
     fn a_queue_whose_jobs_in_flight_cant_be_seen_goes_by_its_backlog() {
         let unseen = Known { in_flight: None, means: Means::default(), ..known(90, 0, 0.0) };
         assert_eq!(range(&unseen, &policy(), false), Range { low: 5, high: Some(18) });
+    }
+
+    #[test]
+    fn workers_that_need_not_be_kept_go_by_the_backlog_alone() {
+        let seen = |length| Observation {
+            length: Some(length),
+            in_flight: Some(9),
+            age: Age::EMPTY,
+            ..Observation::default()
+        };
+        let mut desired = Desired::new(Policy { keep_busy: Some(false), ..policy() }, Duration::from_secs(60)).unwrap();
+        let totals = Totals { arrival_rate: Some(4.0), processing_rate: Some(4.0), ..Totals::default() };
+        let mut fold = |length| desired.fold(&seen(length), &totals, Instant::now());
+        assert_eq!((fold(90), fold(30), fold(9)), (Some(5), Some(5), Some(1)));
     }
 
     fn any_known() -> impl Strategy<Value = Known> {

@@ -3,6 +3,8 @@
 use queue_exporter::Listeners;
 use queue_exporter::check::{Output, check};
 use queue_exporter::config::{Config, LogFormat};
+use queue_exporter::replay::command::{self, Fault};
+use queue_exporter::replay::options::{self, Options};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -25,6 +27,7 @@ queue-exporter publishes length, processing rate and oldest-job age of job queue
 
 Usage: queue-exporter [serve]                        poll the queues, serve /metrics and a page at /
        queue-exporter check [--output table|json]    read every queue once, say what is wrong, and exit
+       queue-exporter replay|tune [--help]            what the chart's table of workers costs under a load; a better one
        queue-exporter --version | --help
 
 Environment:
@@ -41,12 +44,15 @@ Environment:
   GRPC_ADDR      where KEDA's external scaler is served, such as 0.0.0.0:9798; nowhere unless set
   GRPC_CERT_FILE, GRPC_KEY_FILE, GRPC_CLIENT_CA_FILE    its TLS, in PEM; the last if clients must have a certificate
 
-Exit codes: 0 done, 1 the system refused something, 64 bad usage or configuration, 69 a queue can't be read (check).
+Exit codes: 0 done, 1 the system refused something, or an objective can't be kept (tune), 64 bad usage or configuration,
+            69 a queue can't be read (check), or Prometheus can't be asked (replay, tune).
 ";
 
 enum Command {
     Serve,
     Check(Output),
+    Replay(Options),
+    Tune(Options),
     Print(String),
 }
 
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
+        Ok(Command::Replay(options)) => return replay(&options, false),
+        Ok(Command::Tune(options)) => return replay(&options, true),
         Ok(command) => command,
         Err(error) => return complain(&format!("{error}; see queue-exporter --help"), USAGE),
     };
@@ -76,6 +84,12 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
     let mut command = None;
     while let Some(argument) = arguments.next()? {
         match argument {
+            Value(word) if command.is_none() && (word == "replay" || word == "tune") => {
+                let tunes = word == "tune";
+                let options = Options::parse(&mut arguments)?;
+                let Some(options) = options else { return Ok(Command::Print(options::HELP.into())) };
+                return Ok(if tunes { Command::Tune(options) } else { Command::Replay(options) });
+            }
             Short('h') | Long("help") => return Ok(Command::Print(HELP.into())),
             Short('V') | Long("version") => {
                 return Ok(Command::Print(format!("queue-exporter {}\n", env!("CARGO_PKG_VERSION"))));
@@ -94,6 +108,26 @@ fn parse(mut arguments: lexopt::Parser) -> Result<Command, lexopt::Error> {
         }
     }
     Ok(command.unwrap_or(Command::Serve))
+}
+
+/// Replays, or tunes, and prints what came of it.
+fn replay(options: &Options, tunes: bool) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("can't start: {error}"), FAILURE),
+    };
+    let outcome = runtime.block_on(async {
+        if tunes { command::tune(options).await } else { command::replay(options).await.map(|text| (text, true)) }
+    });
+    match outcome {
+        Ok((text, kept)) => {
+            print!("{text}");
+            if kept { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
+        }
+        Err(Fault::Given(fault)) => complain(&fault, USAGE),
+        Err(Fault::Unavailable(fault)) => complain(&fault, UNAVAILABLE),
+        Err(Fault::Refused(fault)) => complain(&fault, FAILURE),
+    }
 }
 
 fn start_log(format: LogFormat) {

@@ -87,6 +87,8 @@ pub struct Policy {
     pub job_seconds: Option<Duration>,
     /// In what time the backlog is to be gone once jobs are late; the objective where nothing is said.
     pub catch_up: Option<Duration>,
+    /// Whether a busy worker stays, whatever else is wanted; yes where nothing is said.
+    pub keep_busy: Option<bool>,
 }
 
 /// Parses the comma list of `QUEUES`.

@@ -6,10 +6,17 @@
 //! to scale the same worker; [`tune`] looks for a better row; [`report`] and [`page`] show all of it. Nothing here runs while the
 //! exporter serves.
 
+pub mod advice;
 pub mod bound;
+pub mod command;
+pub mod csv;
+pub mod history;
 pub mod hpa;
+pub mod options;
 pub mod outcome;
+pub mod page;
 pub mod plan;
+pub mod report;
 pub mod rivals;
 pub mod simulate;
 pub mod table;

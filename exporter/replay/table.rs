@@ -271,6 +271,7 @@ impl Row {
             worker_slots: Some(self.slots),
             job_seconds: (self.job_seconds > 0.0).then(|| Duration::from_secs_f64(self.job_seconds)),
             catch_up: parse_duration(&self.catch_up),
+            keep_busy: (!self.sees_in_flight()).then_some(false),
         }
     }
 }

@@ -34,7 +34,7 @@ pub enum Shape {
     Diurnal,
     /// 10 % and 60 % by turns, six of each.
     Steps,
-    /// 15 %, and ten times at once what the maximum does in 20 to 60 % of the objective.
+    /// 15 %, and ten times at once what the maximum does in 20 to 50 % of the objective.
     Bursts,
     /// Rising from 5 % to 75 %, with noise that is the same for a minute.
     Ramp,
@@ -116,7 +116,7 @@ impl Shape {
         if self == Self::Bursts {
             for _ in 0..10 {
                 let at = rng.f64() * scale.seconds;
-                let size = (0.2 + 0.4 * rng.f64()) * most * scale.objective;
+                let size = (0.2 + 0.3 * rng.f64()) * most * scale.objective;
                 jobs.extend((0..size as u64).map(|_| job(&mut rng, at)));
             }
         }
@@ -183,8 +183,8 @@ mod tests {
             (Shape::Flat, 0.4),
             (Shape::Diurnal, 0.4),
             (Shape::Steps, 0.35),
-            // 15 % and ten bursts of 0.4 of 120 s on average
-            (Shape::Bursts, 0.15 + 10.0 * 0.4 * 120.0 / 7_200.0),
+            // 15 % and ten bursts of 0.35 of 120 s on average
+            (Shape::Bursts, 0.15 + 10.0 * 0.35 * 120.0 / 7_200.0),
             (Shape::Ramp, 0.4),
             (Shape::Drift, 0.35 * 1.25),
         ] {

@@ -1,4 +1,4 @@
-//! The frozen suite: four workers by seven shapes of load, each tuned on three seeds and held against five that the tuner has not seen, beside
+//! The frozen suite: four workers by seven shapes of load, each tuned on five seeds and held against five that the tuner has not seen, beside
 //! other ways to scale and the least that any plan could cost. `make suite` prints the table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -21,8 +21,9 @@ fn table(trigger: &str) -> Vec<Worker> {
     read(&text).unwrap()
 }
 
+const TRIGGERS: [&str; 2] = ["prometheus", "external-push"];
 const CLUSTER: Cluster = Cluster { tolerance_is_set: true, busy_cpu: None };
-const TRAINING: [u64; 3] = [101, 102, 103];
+const TRAINING: [u64; 5] = [101, 102, 103, 104, 105];
 const HELD_OUT: [u64; 5] = [201, 202, 203, 204, 205];
 
 fn around() -> Around {
@@ -87,7 +88,7 @@ fn main() {
             };
             let least: Option<f64> = held_out.iter().map(|workload| bound(workload, limits)).sum();
             let longest = training.iter().flat_map(|workload| &workload.jobs).map(|job| job.takes).max().unwrap_or(0);
-            for trigger in ["prometheus", "external-push"] {
+            for trigger in TRIGGERS {
                 let worker = &table(trigger)[place];
                 let search = Search {
                     worker,
@@ -104,8 +105,15 @@ fn main() {
                 let tuned = Worker { row: best.clone(), ..worker.clone() }.plan(CLUSTER);
                 println!(
                     "  {trigger}: {:.0} s, on training {:.4} {:.4}; up {} down {} in flight {} jobSeconds {} up {:?} down {:?}",
-                    began.elapsed().as_secs_f64(), on_training.share, on_training.worst, best.scale_up_depth, best.scale_down_depth,
-                    best.in_flight, best.job_seconds, best.scale_up, best.scale_down
+                    began.elapsed().as_secs_f64(),
+                    on_training.share,
+                    on_training.worst,
+                    best.scale_up_depth,
+                    best.scale_down_depth,
+                    best.in_flight,
+                    best.job_seconds,
+                    best.scale_up,
+                    best.scale_down
                 );
                 add(&format!("tuned, {trigger}"), &cell, score(&tuned, &held_out), least);
                 add(&format!("as given, {trigger}"), &cell, score(&worker.plan(CLUSTER), &held_out), least);
@@ -115,7 +123,10 @@ fn main() {
                 add(rival.name, &cell, score(&rival.plan, &held_out), least);
             }
             // The honest rival: the plain trigger with a target that was looked for.
-            let plain = |target: f64| Plan { triggers: vec![Trigger::Length { target }], ..rivals(&plan, row.job_seconds, 1.0)[0].plan.clone() };
+            let plain = |target: f64| Plan {
+                triggers: vec![Trigger::Length { target }],
+                ..rivals(&plan, row.job_seconds, 1.0)[0].plan.clone()
+            };
             let whole = row.objective() / row.job_seconds * row.slots as f64;
             let targets = [0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8].map(|part| (part * whole).max(1.0).floor());
             let goal = Goal::default();
@@ -123,22 +134,32 @@ fn main() {
                 .into_iter()
                 .map(|target| (target, score(&plain(target), &training)))
                 .min_by(|(_, a), (_, b)| {
-                    (a.misses(Goal { reversals_per_hour: 1e9, ..goal }), a.hours).partial_cmp(&(b.misses(Goal { reversals_per_hour: 1e9, ..goal }), b.hours)).unwrap()
+                    (a.misses(Goal { reversals_per_hour: 1e9, ..goal }), a.hours)
+                        .partial_cmp(&(b.misses(Goal { reversals_per_hour: 1e9, ..goal }), b.hours))
+                        .unwrap()
                 })
                 .unwrap()
                 .0;
             add("KEDA redis, tuned", &cell, score(&plain(best), &held_out), least);
         }
     }
-    println!("\n| policy | cells in time (99 %, worst 98.5 %) | worst cell | cost to the bound, geometric mean | worst | reversals an hour, most | killed |\n|---|---|---|---|---|---|---|");
+    println!(
+        "\n| policy | cells in time (99 %, worst 98.5 %) | worst cell | cost to the bound, geometric mean | worst | reversals an hour, most | killed |\n|---|---|---|---|---|---|---|"
+    );
     for row in rows.values() {
         let served: Vec<_> = row.cells.iter().filter(|(.., ratio)| ratio.is_some()).collect();
         let good = served.iter().filter(|(_, score, _)| score.share >= 0.99 && score.worst >= 0.985).count();
         let worst = served.iter().map(|(_, score, _)| score.worst).fold(1.0, f64::min);
-        let mean = (served.iter().filter_map(|(.., ratio)| *ratio).map(f64::ln).sum::<f64>() / served.len().max(1) as f64).exp();
+        let mean = (served.iter().filter_map(|(.., ratio)| *ratio).map(f64::ln).sum::<f64>()
+            / served.len().max(1) as f64)
+            .exp();
         let most = served.iter().filter_map(|(.., ratio)| *ratio).fold(0.0, f64::max);
         let restless = served.iter().map(|(_, score, _)| score.reversals_per_hour).fold(0.0, f64::max);
         let killed: u64 = served.iter().map(|(_, score, _)| score.killed).sum();
-        println!("| {} | {good} of {} | {worst:.4} | {mean:.3} | {most:.3} | {restless:.1} | {killed} |", row.policy, served.len());
+        println!(
+            "| {} | {good} of {} | {worst:.4} | {mean:.3} | {most:.3} | {restless:.1} | {killed} |",
+            row.policy,
+            served.len()
+        );
     }
 }
