@@ -94,6 +94,17 @@ fn golden_metrics() {
 }
 
 #[test]
+fn golden_replay() {
+    for (name, arguments) in [
+        ("replay-help.txt", vec!["replay", "--help"]),
+        ("replay.txt", vec!["replay", "--shape", "steps", "--hours", "2"]),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_queue-exporter")).args(arguments).env_clear().output().unwrap();
+        assert_golden(name, &String::from_utf8(output.stdout).unwrap());
+    }
+}
+
+#[test]
 fn golden_help() {
     let output = Command::new(env!("CARGO_BIN_EXE_queue-exporter")).arg("--help").output().unwrap();
     assert_golden("help.txt", &String::from_utf8(output.stdout).unwrap());

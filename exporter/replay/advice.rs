@@ -81,8 +81,9 @@ pub fn advice(
         for line in &change.old {
             let _ = writeln!(text, "-     {line}");
         }
+        let _ = writeln!(text, "+     # {}; {worth}", change.reason);
         for line in &change.new {
-            let _ = writeln!(text, "+     {line} # {}; {worth}", change.reason);
+            let _ = writeln!(text, "+     {line}");
         }
     }
     Ok(text)
@@ -111,6 +112,14 @@ struct Change {
 
 fn changes(old: &Row, new: &Row, job_seconds: f64) -> Vec<Change> {
     let mut changes = Vec::new();
+    if old.min_replicas != new.min_replicas {
+        changes.push(Change {
+            old: vec![format!("minReplicas: {}", old.min_replicas)],
+            new: vec![format!("minReplicas: {}", new.min_replicas)],
+            reason: "they take what comes at once until others have started".into(),
+            undo: |row, old| row.min_replicas = old.min_replicas,
+        });
+    }
     if (old.scale_up_depth, old.scale_down_depth) != (new.scale_up_depth, new.scale_down_depth) {
         let waits = new.scale_up_depth as f64 * job_seconds / new.slots as f64;
         let lines = |row: &Row| {

@@ -22,7 +22,8 @@ Usage: queue-exporter replay [--values FILE] LOAD [OPTION...]
   --worker NAME       this worker only; may be given more than once
 
 The load, one of:
-  --shape NAME        flat, diurnal, steps, bursts, ramp, drift or batches, made for each worker's maximum and jobSeconds
+  --shape NAME        flat, diurnal, steps, bursts, ramp, drift, batches, or mixed for one after another; made for each worker's
+                      maximum and jobSeconds
       --hours N       how long it is: 6
       --seed N        another one of the same kind: 1
   --csv FILE          a line for each job or count: time,seconds or time,jobs; a column worker where there are several
@@ -44,6 +45,7 @@ What is around it:
 
 /// Where the jobs come from.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // the fields: see the help
 pub enum Load {
     /// Made.
     Shape { shape: Shape, hours: f64 },

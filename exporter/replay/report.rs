@@ -172,6 +172,7 @@ pub fn duration(seconds: f64) -> String {
         s if s < 0.095 => format!("{:.0}ms", s * 1_000.0),
         s if s < 9.95 => format!("{s:.1}s"),
         s if s < 120.0 => format!("{s:.0}s"),
+        s if s < 597.0 => format!("{:.1}m", s / 60.0),
         s if s < 7_200.0 => format!("{:.0}m", s / 60.0),
         s => format!("{:.1}h", s / 3_600.0),
     }
@@ -196,14 +197,14 @@ pub fn table(report: &Report) -> String {
     );
     let _ = writeln!(
         text,
-        "  {:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>10}{:>7}{:>9}{:>11}{:>8}",
+        "  {:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10}{:>10}{:>7}{:>9}{:>13}{:>8}",
         "", "in time", "p50", "p95", "p99", "worst", "hours", "cost", "idle", "changes", "reversals/h", "killed"
     );
     for line in &report.lines {
         let [half, most, nearly, worst] = line.waits.map(duration);
         let _ = writeln!(
             text,
-            "  {:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10.1}{:>10.3}{:>7}{:>9}{:>11.1}{:>8}",
+            "  {:<24}{:>8}{:>8}{:>8}{:>8}{:>8}{:>10.1}{:>10.3}{:>7}{:>9}{:>13.1}{:>8}",
             line.name,
             share(line.in_time),
             half,
@@ -243,8 +244,8 @@ mod tests {
 
     #[test]
     fn times_and_shares_as_people_say_them() {
-        let said = [0.0, 0.02, 3.25, 42.4, 119.0, 600.0, 9_000.0].map(duration);
-        assert_eq!(said, ["0ms", "20ms", "3.2s", "42s", "119s", "10m", "2.5h"]);
+        let said = [0.0, 0.02, 3.25, 42.4, 119.0, 150.0, 600.0, 9_000.0].map(duration);
+        assert_eq!(said, ["0ms", "20ms", "3.2s", "42s", "119s", "2.5m", "10m", "2.5h"]);
         assert_eq!([1.0, 0.9999, 0.987].map(share), ["100.0%", ">99.9%", "98.7%"]);
     }
 }

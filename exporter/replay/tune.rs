@@ -238,6 +238,16 @@ impl Search<'_> {
             |row, window| row.scale_down.stabilization_window_seconds = window,
             &[30, 60, 120, 180, 300, 600, 900],
         ));
+        // More of those that are always there, where nothing else is soon enough.
+        let (min, max) = (self.worker.row.min_replicas, self.worker.row.max_replicas);
+        let mut floors: Vec<Change> = vec![Box::new(move |row: &mut Row| row.min_replicas = min)];
+        for part in [0.2, 0.3, 0.4, 0.5, 0.7] {
+            let floor = (part * f64::from(max)).ceil() as i32;
+            if floor > min {
+                floors.push(Box::new(move |row: &mut Row| row.min_replicas = floor));
+            }
+        }
+        settings.push(floors);
         let mut steps: Vec<Change> = Vec::new();
         for percent in [10, 25, 50, 100] {
             for period in [15, 30, 60, 120] {

@@ -42,9 +42,11 @@ pub enum Shape {
     Drift,
     /// Batches whose sizes are heavy-tailed (Pareto, 1.5), 30 % on average.
     Batches,
+    /// All of the above, one after another.
+    Mixed,
 }
 
-/// All of them.
+/// All of them but the mixture.
 pub const SHAPES: [Shape; 7] =
     [Shape::Flat, Shape::Diurnal, Shape::Steps, Shape::Bursts, Shape::Ramp, Shape::Drift, Shape::Batches];
 
@@ -73,6 +75,7 @@ impl Shape {
             Self::Ramp => "ramp",
             Self::Drift => "drift",
             Self::Batches => "batches",
+            Self::Mixed => "mixed",
         }
     }
 
@@ -80,6 +83,9 @@ impl Shape {
     /// exponential distribution, so that they vary as much as they are long.
     #[must_use]
     pub fn workload(self, scale: Scale, seed: u64) -> Workload {
+        if self == Self::Mixed {
+            return mixed(scale, seed);
+        }
         let mut rng = Rng::with_seed(seed ^ (self as u64) << 32);
         let most = scale.slots / scale.job_seconds;
         let noise: Vec<f64> = (0..=(scale.seconds / 60.0) as usize).map(|_| 0.7 + 0.6 * rng.f64()).collect();
@@ -93,7 +99,7 @@ impl Shape {
                 Self::Bursts => 0.15,
                 Self::Ramp => (0.05 + 0.7 * place) * noise.get((time / 60.0) as usize).copied().unwrap_or(1.0),
                 Self::Drift => 0.35,
-                Self::Batches => 0.0,
+                Self::Batches | Self::Mixed => 0.0,
             }
         };
         let mut jobs = Vec::new();
@@ -135,6 +141,16 @@ impl Shape {
         jobs.sort_by_key(|job| job.at);
         Workload { jobs, length: micros(scale.seconds) }
     }
+}
+
+fn mixed(scale: Scale, seed: u64) -> Workload {
+    let part = Scale { seconds: scale.seconds / SHAPES.len() as f64, ..scale };
+    let mut jobs = Vec::new();
+    for (place, shape) in SHAPES.into_iter().enumerate() {
+        let start = micros(part.seconds * place as f64);
+        jobs.extend(shape.workload(part, seed).jobs.into_iter().map(|job| Job { at: job.at + start, ..job }));
+    }
+    Workload { jobs, length: micros(scale.seconds) }
 }
 
 /// With a mean of 1.
@@ -187,6 +203,7 @@ mod tests {
             (Shape::Bursts, 0.15 + 10.0 * 0.35 * 120.0 / 7_200.0),
             (Shape::Ramp, 0.4),
             (Shape::Drift, 0.35 * 1.25),
+            (Shape::Mixed, 0.4),
         ] {
             let share = share(shape);
             assert!((share - expected).abs() < 0.05 * expected, "{shape:?}: {share} is not {expected}");
@@ -197,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_jobs_in_order() {
-        for shape in SHAPES {
+        for shape in SHAPES.into_iter().chain([Shape::Mixed]) {
             let workload = shape.workload(SCALE, 7);
             assert_eq!(workload, shape.workload(SCALE, 7));
             assert_ne!(workload, shape.workload(SCALE, 8));

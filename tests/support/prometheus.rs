@@ -28,12 +28,17 @@ pub struct Prometheus {
 impl Prometheus {
     /// Holds `moments`, one after another.
     pub fn holding(moments: &[Moment]) -> Self {
+        Self::since(START, STEP, moments)
+    }
+
+    /// The same from a second since 1970 on, so many seconds apart.
+    pub fn since(start: usize, step: usize, moments: &[Moment]) -> Self {
         let mut families: BTreeMap<&str, String> = BTreeMap::new();
         for (index, moment) in moments.iter().enumerate() {
             for (series, value) in moment {
                 let name = series.split('{').next().unwrap();
                 let lines = families.entry(name).or_insert_with(|| format!("# TYPE {name} gauge\n"));
-                writeln!(lines, "{series} {value} {}", START + STEP * index).unwrap();
+                writeln!(lines, "{series} {value} {}", start + step * index).unwrap();
             }
         }
         let text: String = families.into_values().chain(["# EOF\n".to_string()]).collect();
@@ -59,6 +64,10 @@ impl Prometheus {
         let prometheus = Self { child, address, moments: moments.len(), _data: data };
         wait_for("Prometheus is ready", || get(address, "/-/ready", "").filter(|answer| answer.status == 200));
         prometheus
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// What a query gives at each moment; panics if it is refused or gives more than one series.
