@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-activation pictures cluster test-libraries lint bench bench-libraries soak golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-activation pictures cluster test-libraries lint bench bench-libraries soak suite golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ demo: ## real queues with real workers, and what the exporter says of them; DEMO
 	@$(TARGET)/release/examples/demo $(TARGET)/release/queue-exporter $(DEMO_ARGS)
 
 test: chart-tools static ## all tests
-	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah nodejs npm
+	@tests/setup.sh redis-server prometheus prometheus-alertmanager buildah nodejs npm faketime
 	cargo test --locked
 
 test-pages: ## the alerts for real, through Prometheus and Alertmanager, and how soon each arrives
@@ -75,6 +75,10 @@ bench-libraries: ## this exporter against rq-exporter and BullMQ's own export
 soak: ## 1,000 queues and 1,000 streams for SOAK_SECONDS (3600): memory, descriptors, and how soon first jobs are pushed
 	@tests/setup.sh redis-server gcc
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo bench --locked --bench soak
+
+suite: ## tuned rows of four workers under seven shapes of load, beside other ways to scale and the least possible cost; 15 minutes
+	@tests/setup.sh gcc
+	cargo bench --locked --bench suite
 
 golden: chart-tools ## writes the golden files anew, the rendered manifests among them
 	@tests/setup.sh redis-server prometheus gcc

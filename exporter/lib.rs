@@ -8,6 +8,7 @@
 pub mod anchors;
 pub mod board;
 pub mod check;
+pub mod clock;
 pub mod config;
 pub mod curve;
 pub mod desired;

@@ -6,9 +6,10 @@
 //! Its cost is that of [`crate::reader`] and of what [`crate::board`] keeps; nothing depends on how many scrape.
 
 use crate::board::Board;
+use crate::clock::unix_now;
 use crate::config::Config;
 use crate::metrics::Stats;
-use crate::reader::{Reader, unix_now};
+use crate::reader::Reader;
 use crate::scaler::Interest;
 use crate::snapshot::{Identity, Snapshot};
 use crate::watched::Watched;

@@ -4,15 +4,16 @@
 //! slice that ask for it. A slice is answered within the command timeout or taken for silence, and then the rest of the
 //! look is not tried.
 
+use crate::clock::Clock;
 use crate::config::RedisConfig;
 use crate::fifo::Look;
 use crate::layout::{Around, Entry, Finder, Globals, Layout, Observation, Overview};
-use crate::reads::{Ask, ReadError, Replies};
+use crate::reads::{Ask, Read, ReadError, Replies};
 use crate::redis::{Connection, Request};
 use crate::spec::{Discovery, Queue};
 use bytes::Bytes;
 use std::collections::HashSet;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Queues read in one round trip: their commands take Redis 2 to 4 ms, in runs of 50 us between which others get in.
 const SLICE: usize = 1_000;
@@ -23,12 +24,6 @@ const ROUNDS: usize = 6;
 
 /// What a look at one queue gave.
 pub type Outcome = Result<Observation, ReadError>;
-
-/// Seconds since 1970.
-#[must_use]
-pub fn unix_now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
 
 /// A library under one prefix.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +46,7 @@ pub struct Reader {
     failing: bool,
     /// Why the last look ended early, where nothing was heard.
     silence: Option<ReadError>,
-    clock: Box<dyn Fn() -> f64 + Send + Sync>,
+    clock: Clock,
 }
 
 /// A queue.
@@ -98,7 +93,7 @@ impl Reader {
             notify,
             failing: false,
             silence: None,
-            clock: Box::new(unix_now),
+            clock: Clock::default(),
         };
         for discovery in discoveries {
             reader.share(discovery.entry, &discovery.prefix);
@@ -112,7 +107,7 @@ impl Reader {
     /// The same with a clock of the caller's, in seconds since 1970: for queues that were recorded.
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), ..self }
+        Self { clock: Clock::given(clock), ..self }
     }
 
     /// Adds a queue, after those that are there.
@@ -215,6 +210,12 @@ impl Reader {
     async fn read_slices(&mut self) -> Result<(), ReadError> {
         self.connect().await?;
         let Some(connection) = &self.connection else { return Ok(()) };
+        if self.clock.is_due() {
+            let ask = Ask { plain: vec![Read::Time], ..Ask::default() };
+            let sent = Instant::now();
+            let answers = connection.read(&[Request { ask, alone: false }]).await.into_iter().next();
+            self.clock.answer(sent, &mut Replies::new(answers.unwrap_or_default()))?;
+        }
         let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
         if connection.is_clustered() {
             members.retain_mut(|member| !member.refuse_to_scan());
@@ -235,6 +236,7 @@ impl Reader {
         }
         self.failing = true;
         self.connection = Some(Connection::open(&self.redis, &self.notify).await?);
+        self.clock.reconnected();
         self.failing = false;
         Ok(())
     }
@@ -339,7 +341,7 @@ impl Member<'_> {
         };
         if open {
             let now = Instant::now();
-            let look = Look { sent: now, received: now, unix: unix_now(), pops: None };
+            let look = Look { sent: now, received: now, unix: 0.0, pops: None };
             self.answer(&mut Replies::new(vec![Err(error.clone())]), look);
             match self {
                 Self::Queue(source) => source.outcome = Some(Err(error.clone())),
@@ -354,20 +356,16 @@ impl Member<'_> {
 ///
 /// # Errors
 /// Where nothing at all was heard.
-async fn read_slice(
-    connection: &Connection,
-    slice: &mut [Member<'_>],
-    clock: &(dyn Fn() -> f64 + Send + Sync),
-) -> Result<(), ReadError> {
+async fn read_slice(connection: &Connection, slice: &mut [Member<'_>], clock: &Clock) -> Result<(), ReadError> {
     let mut open: Vec<&mut Member> = slice.iter_mut().collect();
     for _ in 0..ROUNDS {
         if open.is_empty() {
             break;
         }
-        let (sent, now) = (Instant::now(), clock());
+        let (sent, now) = (Instant::now(), clock.now());
         let requests: Vec<Request> = open.iter_mut().map(|member| member.request(now)).collect();
         let answers = connection.read(&requests).await;
-        let (received, unix) = (Instant::now(), clock());
+        let (received, unix) = (Instant::now(), clock.now());
         let mut again = Vec::new();
         for (member, answers) in open.into_iter().zip(answers) {
             let pops = member.notify().and_then(|key| connection.pops(key));

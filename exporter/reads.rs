@@ -88,13 +88,17 @@ pub enum Read {
     StreamFirstPending(Bytes, Bytes),
     /// `TYPE key`: O(1); for `check` only.
     Type(Bytes),
+    /// `TIME`: O(1).
+    Time,
 }
 
 impl Read {
-    /// The key that is read.
+    /// The key that is read; empty where it is none.
     #[must_use]
     pub fn key(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
         match self {
+            Self::Time => &NONE,
             Self::ListLength(key)
             | Self::ListRange(key, ..)
             | Self::ListPosition { key, .. }

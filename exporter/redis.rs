@@ -447,6 +447,9 @@ async fn queue(pipeline: &fred::clients::Pipeline<Client>, read: &Read) -> Resul
             pipeline.xpending(key, group, ("-", "+", 1)).await
         }
         Read::Type(key) => pipeline.r#type(key).await,
+        Read::Time => {
+            pipeline.custom(CustomCommand::new_static("TIME", ClusterHash::Random, false), Vec::<Value>::new()).await
+        }
     }
 }
 

@@ -79,7 +79,7 @@ fn a_drained_queue_reads_0_and_a_deleted_one_too() {
 /// The user of the README's ACL SETUSER line.
 const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +info +client|id +multi \
                    +exec +llen +lrange +lpos +zcard +zcount +zrange +get +xlen +xinfo|groups +xrange +xpending +type +subscribe +unsubscribe \
-                   +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan";
+                   +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan +time";
 
 #[test]
 fn the_least_acl_of_the_readme_is_enough() {
@@ -320,4 +320,47 @@ fn an_exporter_out_of_descriptors_answers_again_when_it_has_some() {
     assert!(text.contains("redis_queue_up{queue=\"q\",layout=\"list\"} 1"), "{text}");
     exporter.kill().unwrap();
     exporter.wait().unwrap();
+}
+
+/// This machine's clock is set an hour forward, two back, and right again while it polls (libfaketime; the monotonic clock goes on).
+#[test]
+fn a_clock_that_is_set_changes_no_age() {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    assert!(std::path::Path::new(&library).exists(), "{library} is needed: tests/setup.sh faketime");
+    let redis = Redis::start();
+    let now = queue_exporter::clock::unix_now();
+    redis.say(&format!("LPUSH q {{\"at\":{:.3}}}", now - 100.0));
+    redis.say(&format!("ZADD due {:.3} job", now - 50.0));
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    std::fs::write(&clock, "+0").unwrap();
+    let url = redis.url();
+    let exporter = Exporter::start_with(&[
+        ("REDIS_URL", &url),
+        ("QUEUES", "list:q?time=$.at,zset:due"),
+        ("LD_PRELOAD", &library),
+        ("FAKETIME_TIMESTAMP_FILE", clock.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]);
+    for set in ["+0", "+3600s", "-3600s", "+0"] {
+        // In one step, so that no half of it is read.
+        let next = folder.path().join("next");
+        std::fs::write(&next, set).unwrap();
+        std::fs::rename(&next, &clock).unwrap();
+        for _ in 0..5 {
+            let metrics = exporter.wait_polls(1.0);
+            let passed = queue_exporter::clock::unix_now() - now;
+            for (queue, waited) in [("q", 100.0), ("due", 50.0)] {
+                let age = metrics.of("oldest_job_age_seconds", queue).unwrap();
+                assert!((age - waited - passed).abs() < 2.0, "{set}: {queue} waits {age} s, not {}", waited + passed);
+            }
+        }
+    }
+    // It was set for real.
+    std::fs::write(&clock, "+3600s").unwrap();
+    let last = |metrics: &support::Metrics| metrics.value("queue_exporter_last_success_timestamp_seconds");
+    exporter.wait("the exporter's own clock is an hour ahead", |metrics| {
+        last(metrics).is_some_and(|time| time > queue_exporter::clock::unix_now() + 3_000.0)
+    });
 }

@@ -147,7 +147,7 @@ fn the_length_is_the_number_of_undelivered_entries_whatever_happens() {
                 match (first, seen.age) {
                     (None, age) => prop_assert_eq!(age, Age::EMPTY),
                     (Some(first), Age::Known { seconds, .. }) => {
-                        let truth = queue_exporter::reader::unix_now() - first;
+                        let truth = queue_exporter::clock::unix_now() - first;
                         prop_assert!((truth - seconds).abs() < 0.5, "age {} for {}", seconds, truth);
                     }
                     (Some(_), age) => prop_assert!(false, "age {:?}", age),

@@ -11,7 +11,7 @@ use super::{SECOND, seconds};
 use std::fmt::Write as _;
 
 /// What a tuned row must reach on what it has not seen.
-const KEPT: Goal = Goal { share: 0.99, worst: 0.985, reversals_per_hour: 6.0 };
+const IN_TIME: Goal = Goal { share: 0.99, worst: 0.985, reversals_per_hour: f64::INFINITY };
 
 /// The text for one worker.
 ///
@@ -49,7 +49,7 @@ pub fn advice(
     let (row, _) = search(training).best(progress);
     let unseen = search(held_out);
     let (before, after) = (unseen.score(&worker.row), unseen.score(&row));
-    if after.misses(Goal { reversals_per_hour: f64::INFINITY, ..KEPT }) > 0.0 {
+    if after.misses(IN_TIME) > 0.0 && before.misses(IN_TIME) > 0.0 {
         return Err(refusal(worker, &unseen, &plan, &after, terms));
     }
     let mut text =
@@ -215,7 +215,7 @@ fn refusal(worker: &Worker, unseen: &Search<'_>, plan: &Plan, found: &Score, ter
     always.min_replicas = always.max_replicas;
     let reached = unseen.score(&always);
     let late = (terms.around.start.1 + terms.around.lag + terms.around.sync + terms.around.scrape) / SECOND;
-    let why = if reached.misses(Goal { reversals_per_hour: f64::INFINITY, ..KEPT }) > 0.0 {
+    let why = if reached.misses(IN_TIME) > 0.0 {
         format!(
             "even {} workers all the time start {} in time: raise maxReplicas, or make jobs shorter",
             plan.max,

@@ -140,11 +140,9 @@ impl Options {
 }
 
 fn shape_named(name: &str) -> Result<Shape, String> {
-    let names = SHAPES.map(Shape::name).join(", ");
-    SHAPES
-        .into_iter()
-        .find(|shape| shape.name() == name)
-        .ok_or(format!("--shape is {name:?}; it must be one of {names}"))
+    let all = || SHAPES.into_iter().chain([Shape::Mixed]);
+    let names = all().map(Shape::name).collect::<Vec<_>>().join(", ");
+    all().find(|shape| shape.name() == name).ok_or(format!("--shape is {name:?}; it must be one of {names}"))
 }
 
 fn number(arguments: &mut Parser, name: &str, least: f64, most: f64) -> Result<f64, lexopt::Error> {

@@ -26,11 +26,11 @@ pub fn page(reports: &[Report]) -> String {
         let moments = &report.moments;
         let plots: [(&str, &[Line]); 2] = [
             (
-                "seconds that the oldest job has waited, and the objective",
+                "seconds that the <b class=late>oldest job</b> has waited, and the <b class=limit>objective</b>",
                 &[("late", |moment, _| moment.age), ("limit", |_, limit| limit)],
             ),
             (
-                "workers wanted and ready",
+                "workers <b class=wanted>wanted</b> and <b class=ready>ready</b>",
                 &[("wanted", |moment, _| f64::from(moment.wanted)), ("ready", |moment, _| f64::from(moment.ready))],
             ),
         ];
@@ -85,7 +85,7 @@ fn plot(title: &str, lines: &[Line], moments: &[Moment], objective: f64, page: &
     let most = moments.iter().flat_map(|moment| lines.iter().map(move |line| value(line, moment))).fold(1.0, f64::max);
     let _ = write!(
         page,
-        "<figure><figcaption>{title}, to {}; {} in all</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img>",
+        "<figure><figcaption>{title}, to {}; {} in all</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=none aria-hidden=true>",
         if most < 1_000.0 { format!("{most:.0}") } else { format!("{:.0} thousand", most / 1_000.0) },
         duration(last.time)
     );

@@ -34,7 +34,7 @@ pub enum Shape {
     Diurnal,
     /// 10 % and 60 % by turns, six of each.
     Steps,
-    /// 15 %, and ten times at once what the maximum does in 20 to 50 % of the objective.
+    /// 15 %, and every 36 minutes (or six objectives) at once what the maximum does in 20 to 50 % of the objective.
     Bursts,
     /// Rising from 5 % to 75 %, with noise that is the same for a minute.
     Ramp,
@@ -120,7 +120,8 @@ impl Shape {
             }
         }
         if self == Self::Bursts {
-            for _ in 0..10 {
+            let count = (scale.seconds / (6.0 * scale.objective).max(2_160.0)).max(1.0);
+            for _ in 0..count as u64 {
                 let at = rng.f64() * scale.seconds;
                 let size = (0.2 + 0.3 * rng.f64()) * most * scale.objective;
                 jobs.extend((0..size as u64).map(|_| job(&mut rng, at)));
@@ -199,11 +200,11 @@ mod tests {
             (Shape::Flat, 0.4),
             (Shape::Diurnal, 0.4),
             (Shape::Steps, 0.35),
-            // 15 % and ten bursts of 0.35 of 120 s on average
-            (Shape::Bursts, 0.15 + 10.0 * 0.35 * 120.0 / 7_200.0),
+            // 15 % and three bursts of 0.35 of 120 s on average
+            (Shape::Bursts, 0.15 + 3.0 * 0.35 * 120.0 / 7_200.0),
             (Shape::Ramp, 0.4),
             (Shape::Drift, 0.35 * 1.25),
-            (Shape::Mixed, 0.4),
+            (Shape::Mixed, 0.35),
         ] {
             let share = share(shape);
             assert!((share - expected).abs() < 0.05 * expected, "{shape:?}: {share} is not {expected}");
