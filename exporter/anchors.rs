@@ -41,10 +41,22 @@ impl Anchors {
         self.jobs().find(|job| *job >= from && *job <= to)
     }
 
-    /// Whether there is one before this job.
+    /// The newest one.
     #[must_use]
-    pub fn any_before(&self, job: i64) -> bool {
-        self.jobs().next().is_some_and(|first| first < job)
+    pub fn last(&self) -> Option<i64> {
+        self.kept.back().map(|(job, _)| *job)
+    }
+
+    /// The newest one in `from..=to`.
+    #[must_use]
+    pub fn last_in(&self, from: i64, to: i64) -> Option<i64> {
+        self.jobs().filter(|job| *job >= from && *job <= to).last()
+    }
+
+    /// How many there are before this job.
+    #[must_use]
+    pub fn before(&self, job: i64) -> usize {
+        self.jobs().take_while(|kept| *kept < job).count()
     }
 
     /// The few that a second round looks for, all before job `newest`.

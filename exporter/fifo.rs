@@ -184,6 +184,8 @@ pub struct Fifo {
     newest: i64,
     /// Elements missing between the oldest job and the newest: the fewest that were seen to be.
     holes: i64,
+    /// The anchor behind which they are missing: once it has left, so may they have.
+    holes_behind: i64,
     /// The most that can be.
     holes_most: i64,
     /// Number of the newest job when holes were last found: past it they are gone.
@@ -217,6 +219,7 @@ impl Fifo {
             anchors: Anchors::default(),
             newest: 0,
             holes: 0,
+            holes_behind: 0,
             holes_most: 0,
             holes_until: 0,
             passed: i64::MIN,
@@ -326,7 +329,9 @@ impl Fifo {
         }
         let staying = oldest + 2 * self.leaving.max(0);
         let reach = oldest + ANCHOR_REACH;
-        if let Some(job) = self.anchors.first_in(staying, reach.min(newest - 1)) {
+        // Where none will stay for sure, one that may have left: still there, it shows that others were removed.
+        let may_leave = || self.anchors.last_in(oldest, staying.min(newest) - 1);
+        if let Some(job) = self.anchors.first_in(staying, reach.min(newest - 1)).or_else(may_leave) {
             self.searches.push(Search { job, end: End::Old, max: job - oldest + 1 + SLACK });
         }
     }
@@ -391,9 +396,11 @@ impl Fifo {
             _ => None,
         });
         let newest_seen = seen.max_by_key(|(job, _)| *job);
-        let none_left = anchors().all(|(_, sight)| *sight == Sight::Gone)
-            && (anchors().count() > 0 || !self.anchors.any_before(last.newest));
-        let can_look_again = !wider && (last.mark.is_some() || self.anchors.any_before(last.newest));
+        // The newest may have been removed and the oldest taken: only where none is left to look for did the list drain.
+        let none_left = length == 0
+            || anchors().all(|(_, sight)| *sight == Sight::Gone)
+                && anchors().count() == self.anchors.before(last.newest);
+        let can_look_again = !wider && (last.mark.is_some() || self.anchors.before(last.newest) > 0);
         match (mark(last.newest, sights), newest_seen) {
             (Mark::At(arrivals), _) => {
                 let anchor = self.landmark(arrivals, length, sights, wider);
@@ -502,6 +509,10 @@ impl Fifo {
     /// Those behind the anchor are known. Those before it are no more than were known before, and no more than fit
     /// between it and the oldest number that has not left yet.
     fn find_holes(&mut self, anchor: Landmark, length: i64) {
+        let is_there = self.holes_behind > self.newest - length;
+        if !is_there && !matches!(anchor, Landmark::Seen { .. }) {
+            self.holes = 0;
+        }
         match anchor {
             Landmark::NotSeen => {}
             Landmark::Missing => {
@@ -517,7 +528,7 @@ impl Fifo {
                 }
                 let older = length - 1 - newer;
                 let room = job.saturating_sub(older).saturating_sub(self.passed).max(0);
-                self.holes = behind;
+                (self.holes, self.holes_behind) = (behind, job);
                 self.holes_most = behind + (self.holes_most - behind).min(room);
             }
         }
@@ -554,6 +565,13 @@ impl Fifo {
             None | Some([]) => None,
             Some(newest) => self.choose_mark(newest, old),
         };
+        // Both, for where the newest is removed and nothing else is in mind, all that is left would pass for new.
+        if let (Some(_), Some([_, second])) = (&mark, newest)
+            && second.len() <= ANCHOR_MAX
+            && self.anchors.last() < Some(self.newest - 1)
+        {
+            self.anchors.add(self.newest - 1, Bytes::copy_from_slice(second), oldest);
+        }
         if let Some(element) = mark.as_ref().filter(|element| element.len() <= ANCHOR_MAX) {
             self.anchors.add(self.newest, element.clone(), oldest);
         }

@@ -69,6 +69,12 @@ struct Shared {
     outcome: Option<Result<Globals, ReadError>>,
 }
 
+impl Shared {
+    fn is_silent(&self) -> bool {
+        self.outcome.as_ref().is_some_and(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence))
+    }
+}
+
 /// A search for queues.
 struct Found {
     finder: Finder,
@@ -197,6 +203,7 @@ impl Reader {
             outcomes.push(outcome);
         }
         let silent = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
+        let silent = silent + self.shared.iter().filter(|shared| shared.is_silent()).count();
         // Within a cluster one node may be silent while the others answer.
         let keeps =
             self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < outcomes.len());
@@ -227,7 +234,8 @@ impl Reader {
     }
 
     async fn connect(&mut self) -> Result<(), ReadError> {
-        if self.connection.is_some() {
+        // One that the server has closed since the last look would be waited for until the command times out.
+        if self.connection.as_ref().is_some_and(Connection::is_alive) {
             return Ok(());
         }
         if self.failing {

@@ -159,6 +159,12 @@ impl Connection {
         self.watcher.as_ref()?.count(key)
     }
 
+    /// Whether the client still looks after it: it gives up when the server closes the connection.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.task.is_finished()
+    }
+
     /// Whether this is a Redis Cluster.
     #[must_use]
     pub fn is_clustered(&self) -> bool {

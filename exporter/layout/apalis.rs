@@ -69,8 +69,10 @@ impl Beside for Apalis {
         let workers = workers(&bytes_of(replies.array()?));
         let scheduled = self.scheduled.seen(replies, now)?;
         let (mut in_flight, mut abandoned) = (0, 0);
-        for (_, beat) in &self.workers {
+        for (name, before) in &self.workers {
             let jobs = replies.count()?;
+            // Its word is that of this look, where it is still there.
+            let beat = workers.iter().find(|(other, _)| other == name).map_or(before, |(_, beat)| beat);
             let alive = now - beat < DEAD_AFTER;
             *(if alive { &mut in_flight } else { &mut abandoned }) += jobs;
         }

@@ -31,6 +31,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let of = |name: &str| join(&[b"asynq:{", &key, b"}:", name.as_bytes()]);
     let task = of("t:");
     let stored = Stored::Elsewhere {
+        restamped: true,
         size: None,
         read: Box::new(move |id| Read::HashGet(join(&[&task, id]), Bytes::from_static(b"pending_since"))),
         time: pending_since,

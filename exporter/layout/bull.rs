@@ -40,6 +40,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let of = |name: &str| join(&[&prefix, b":", &queue, b":", name.as_bytes()]);
     let job = of("");
     let stored = Stored::Elsewhere {
+        restamped: false,
         size: None,
         read: Box::new(move |id| Read::HashGets(join(&[&job, id]), &["timestamp", "opts"])),
         time: came,
@@ -113,8 +114,8 @@ impl Beside for Bull {
     }
 
     fn finish(&self, observation: &mut Observation) {
-        if let (true, Age::Known { seconds, .. }) = (self.priorities > 0, observation.age) {
-            observation.age = Age::AtLeast(seconds);
+        if let (true, Age::Known { seconds, error }) = (self.priorities > 0, observation.age) {
+            observation.age = Age::AtLeast((seconds - error).max(0.0));
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let of = |name: &str| join(&[&prefix, b":", &queue, b":", name.as_bytes()]);
     let job = of("");
     let stored = Stored::Elsewhere {
+        restamped: false,
         size: None,
         read: Box::new(move |id| Read::HashGets(join(&[&job, id]), &["timestamp", "opts"])),
         time: came,
@@ -185,8 +186,8 @@ impl Beside for BullMq {
     }
 
     fn finish(&self, observation: &mut Observation) {
-        if let (1.., Age::Known { seconds, .. }) = (self.in_front, observation.age) {
-            observation.age = Age::AtLeast(seconds);
+        if let (1.., Age::Known { seconds, error }) = (self.in_front, observation.age) {
+            observation.age = Age::AtLeast((seconds - error).max(0.0));
         }
         if self.marks.contains(&true) {
             observation.counts.arrivals = Count::Unknown;

@@ -31,6 +31,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let of = |name: &str| join(&[&prefix, b":", &queue, name.as_bytes()]);
     let (messages, messages_too) = (of(".msgs"), of(".msgs"));
     let stored = Stored::Elsewhere {
+        restamped: false,
         size: Some(Box::new(move |id| Read::HashValueLength(messages.clone(), Bytes::copy_from_slice(id)))),
         read: Box::new(move |id| Read::HashGet(messages_too.clone(), Bytes::copy_from_slice(id))),
         time: came,

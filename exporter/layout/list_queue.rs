@@ -77,6 +77,8 @@ pub(super) enum Stored {
     Element(fn(&[u8]) -> Option<f64>),
     /// Behind the id that is the element.
     Elsewhere {
+        /// Whether the library stamps it anew when a job comes back under the same id: it is read at each look then.
+        restamped: bool,
         /// Its size in bytes, where it may be too long to be fetched.
         size: Option<OfJob>,
         /// The time, or what holds it.
@@ -134,8 +136,8 @@ impl Chase {
         self.head = match stored {
             Stored::Nowhere => Head::Done(None),
             Stored::Element(time) => Head::Done(time(&element)),
-            Stored::Elsewhere { size, .. } => match &self.known {
-                Some((known, time)) if *known == element => Head::Done(*time),
+            Stored::Elsewhere { restamped, size, .. } => match &self.known {
+                Some((known, time)) if *known == element && !restamped => Head::Done(*time),
                 // Copied, for the reply shares its memory with the whole batch of replies.
                 _ if size.is_some() => Head::Long(Bytes::copy_from_slice(&element)),
                 _ => Head::Found(Bytes::copy_from_slice(&element)),
@@ -307,6 +309,8 @@ impl<B: Beside + 'static> ListQueue<B> {
         let Some(stored) = self.lines.first().map(|line| &line.stored) else { return Ok(None) };
         if self.asked.1 {
             self.around = Some(self.beside.seen(replies, look.unix)?).filter(|_| !self.beside.again());
+            // Asked for in this round where the one before knew the next job and what is beside was asked for again.
+            self.next.answer(stored, replies)?;
             match self.beside.next() {
                 Some((id, _)) => self.next.start(id.clone(), stored),
                 None => self.next.head = Head::Done(None),

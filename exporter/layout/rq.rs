@@ -26,6 +26,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let key = name.queue;
     let of = |name: &str| join(&[name.as_bytes(), &key]);
     let stored = Stored::Elsewhere {
+        restamped: true,
         size: None,
         read: Box::new(|id| Read::HashGet(join(&[b"rq:job:", id]), Bytes::from_static(b"enqueued_at"))),
         time: enqueued_at,

@@ -26,6 +26,7 @@ pub(super) fn build(name: Name, _options: &mut Options) -> Box<dyn Layout> {
     let key = name.queue;
     let of = |name: &str| join(&[b"saq:", &key, name.as_bytes()]);
     let stored = Stored::Elsewhere {
+        restamped: true,
         size: None,
         read: Box::new(|id| Read::GetStart(Bytes::copy_from_slice(id), LIMIT as u64 + 1)),
         time: came,

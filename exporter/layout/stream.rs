@@ -285,7 +285,9 @@ impl Stream {
         let (known, lag) = (self.known.as_ref()?, group.lag?);
         // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed, and the first of
         // those that waited then still is.
+        // A group that has read nothing tells nothing of a stream that was made anew with it.
         let only_grew = known.first.is_some()
+            && !group.has_read_nothing()
             && known.delivered == group.delivered
             && lag >= known.lag
             && lag - known.lag == size.wrapping_sub(known.size);

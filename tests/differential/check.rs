@@ -66,7 +66,7 @@ pub fn gauges(published: &Published, truth: &Truth, differences: &mut Difference
     ];
     for (name, wanted) in wanted {
         let got = published.whole(name);
-        if got != wanted && !truth.unchecked.contains(&name) {
+        if got != wanted {
             differences.push(format!("{name} is {got:?}, truly {wanted:?}"));
         }
     }
@@ -119,18 +119,18 @@ pub fn age(
             let matches = |least: f64, most: f64| age - error <= most + ROUNDING && age + error >= least - ROUNDING;
             let is_one_of = |ages: &[(f64, f64)]| ages.iter().any(|(least, most)| matches(*least, *most));
             let is_true = match sight {
-                Sight::Sure | Sight::Unchecked => matches(least, most),
+                Sight::Sure => matches(least, most),
                 Sight::Partly => matches(least, most) || is_one_of(&others),
                 // It is that of one of the jobs that wait.
                 Sight::Hidden => is_one_of(&ages) || is_one_of(&others),
             };
-            if sight != Sight::Unchecked && !is_true || error < 0.0 || ages.is_empty() && (age, error) != (0.0, 0.0) {
+            if !is_true || error < 0.0 || ages.is_empty() && (age, error) != (0.0, 0.0) {
                 wrong(format!("the age is {age:.4} give or take {error:.4}"));
             }
             Told::Known
         }
         (None, Some(age)) => {
-            if sight != Sight::Unchecked && (age > highest + ROUNDING || sight == Sight::Sure) {
+            if age > highest + ROUNDING || sight == Sight::Sure {
                 wrong(format!("the age is at least {age:.4}"));
             }
             Told::Least

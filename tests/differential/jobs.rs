@@ -1,6 +1,5 @@
 //! What the model knows of one queue: every job, and where it is.
 
-use super::known;
 use super::world::World;
 use std::collections::VecDeque;
 
@@ -57,10 +56,8 @@ pub struct Jobs {
     pub blurs: u64,
     /// That was ever so, or jobs were taken out of the middle.
     pub odd: bool,
-    /// Jobs were taken out of the middle since the lists were last empty.
-    pub holed: bool,
-    /// A job came back under its id with another time than it had.
-    pub restamped: bool,
+    /// The look after which a job was last taken out of the middle.
+    removed: usize,
     made: u64,
 }
 
@@ -142,13 +139,14 @@ impl Jobs {
     pub fn remove(&mut self, list: usize, pick: usize, world: &World) -> Option<Job> {
         let seen = |(_, job): &(usize, &Job)| job.batch < world.looked;
         let seen: Vec<usize> = self.waiting[list].iter().enumerate().filter(seen).map(|(place, _)| place).collect();
-        // The newest of them is the last.
-        let removable = seen.len().saturating_sub(usize::from(known::NEWEST_REMOVED));
+        // The newest of them is the last. A look keeps two in mind: where both are taken out before the next, what is left passes for new.
+        let again = self.removed == world.looked;
+        let removable = seen.len().saturating_sub(usize::from(again));
+        self.removed = world.looked;
         let place = seen[pick.checked_rem(removable)?];
         let job = self.waiting[list].remove(place)?;
         self.left += 1;
         self.odd = true;
-        self.holed = true;
         self.settle();
         Some(job)
     }
@@ -162,7 +160,6 @@ impl Jobs {
 
     fn settle(&mut self) {
         self.hides &= self.length() > 0;
-        self.holed &= self.length() > 0;
     }
 
     /// Takes one of those in flight.

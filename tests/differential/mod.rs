@@ -14,7 +14,6 @@ pub mod check;
 pub mod counters;
 pub mod history;
 pub mod jobs;
-pub mod known;
 pub mod libraries;
 pub mod run;
 pub mod truth;

@@ -1,7 +1,6 @@
 //! What is true of a queue at one moment, and what may be said of it.
 
 use super::jobs::{Job, Jobs};
-use super::known;
 use queue_exporter::layout::Globals;
 
 /// A count that only grows.
@@ -28,8 +27,6 @@ pub enum Sight {
     Partly,
     /// Beside that, older jobs may be hidden: it may be too low, and never too high.
     Hidden,
-    /// It is known to be wrong at times, and is not looked at.
-    Unchecked,
 }
 
 /// The batches by which a job may have come, the first and the last.
@@ -68,8 +65,6 @@ pub struct Truth {
     pub arrivals: Count,
     pub processed: Count,
     pub failed: Count,
-    /// Numbers that are known to be wrong at times, and are not looked at.
-    pub unchecked: &'static [&'static str],
     /// Of all queues of the library together.
     pub globals: Option<Globals>,
 }
@@ -80,9 +75,7 @@ impl Truth {
         let mut truth = Self::empty(jobs);
         truth.seen = jobs.all_waiting().map(came).collect();
         truth.seen_too = jobs.all_waiting().filter_map(back).collect();
-        truth.sight = if known::HOLES_STAY && jobs.holed {
-            Sight::Unchecked
-        } else if jobs.hides {
+        truth.sight = if jobs.hides {
             Sight::Hidden
         } else if jobs.odd {
             Sight::Partly
@@ -102,9 +95,7 @@ impl Truth {
         truth.seen_too = jobs.all_waiting().flat_map(|job| [Some(came(job)), back(job)]).flatten().collect();
         // A job that was tried or delayed before may stand behind ones that came later.
         let inverted = jobs.waiting.iter().any(|list| !list.iter().is_sorted_by_key(|job| job.came));
-        truth.sight = if known::RESTAMPED && jobs.restamped && jobs.all_waiting().any(|job| job.tries > 0) {
-            Sight::Unchecked
-        } else if jobs.hides || inverted || !truth.seen.is_empty() {
+        truth.sight = if jobs.hides || inverted || !truth.seen.is_empty() {
             Sight::Hidden
         } else if jobs.odd {
             Sight::Partly
@@ -134,7 +125,6 @@ impl Truth {
             arrivals: Count::Seen,
             processed: Count::Seen,
             failed: Count::Absent,
-            unchecked: &[],
             globals: None,
         }
     }

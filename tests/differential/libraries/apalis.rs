@@ -3,7 +3,6 @@
 use super::{Library, whole_seconds};
 use crate::differential::history::{Act, Verb};
 use crate::differential::jobs::{Job, Jobs, due};
-use crate::differential::known;
 use crate::differential::truth::{Count, Truth};
 use crate::differential::world::World;
 
@@ -12,8 +11,6 @@ const DEAD_AFTER: u64 = 300_000;
 
 struct Worker {
     name: String,
-    /// Its first heartbeat, and its last.
-    first: u64,
     beat: u64,
     jobs: Vec<Job>,
 }
@@ -56,7 +53,7 @@ impl Apalis {
     fn hire(&mut self, world: &mut World) {
         self.hired += 1;
         let beat = whole_seconds(world.now);
-        let worker = Worker { name: format!("w{}", self.hired), first: beat, beat, jobs: Vec::new() };
+        let worker = Worker { name: format!("w{}", self.hired), beat, jobs: Vec::new() };
         say!(world, "ZADD", self.of("workers"), worker.beat / 1_000, &worker.name);
         self.workers.push(worker);
     }
@@ -167,10 +164,6 @@ impl Library for Apalis {
         let alive = |worker: &&Worker| now < worker.beat + DEAD_AFTER;
         let all: u64 = self.workers.iter().map(|worker| worker.jobs.len() as u64).sum();
         let in_flight: u64 = self.workers.iter().filter(alive).map(|worker| worker.jobs.len() as u64).sum();
-        let revived = |worker: &Worker| worker.first + DEAD_AFTER <= now && now < worker.beat + DEAD_AFTER;
-        if known::BEAT_OF_LAST_LOOK && self.workers.iter().any(revived) {
-            truth.unchecked = &["in_flight", "abandoned"];
-        }
         truth.in_flight = Some(in_flight);
         truth.abandoned = Some(all - in_flight);
         truth.consumers = Some(self.workers.iter().filter(alive).count() as u64);

@@ -32,7 +32,6 @@ impl Asynq {
         (job.came, job.dated) = (world.now, true);
         say!(world, "HSET", self.task(&job), "state", "pending", "pending_since", job.came * 1_000_000);
         say!(world, "LPUSH", self.of("pending"), job.number);
-        self.jobs.restamped |= job.tries > 0;
         self.jobs.push_again(0, job, world);
     }
 

@@ -3,7 +3,6 @@
 use super::Library;
 use crate::differential::history::{Act, Verb};
 use crate::differential::jobs::{Job, Jobs, due};
-use crate::differential::known;
 use crate::differential::truth::{Sight, Truth};
 use crate::differential::world::World;
 
@@ -181,9 +180,6 @@ impl Library for Bull {
         let mut truth = Truth::stored(jobs).with_delayed(&jobs.delayed, now);
         if jobs.all_waiting().any(|job| job.rank > 0) && truth.sight == Sight::Sure {
             truth.sight = Sight::Partly;
-        }
-        if known::ONLY_PRIORITIES && jobs.all_waiting().all(|job| job.rank > 0) {
-            truth.sight = Sight::Unchecked;
         }
         truth.in_flight = Some(jobs.in_flight.len() as u64);
         truth.dead = Some(jobs.dead);

@@ -3,7 +3,6 @@
 use super::Library;
 use crate::differential::history::{Act, Verb};
 use crate::differential::jobs::{Job, Jobs, due};
-use crate::differential::known;
 use crate::differential::truth::{Count, Sight, Truth};
 use crate::differential::world::World;
 
@@ -15,13 +14,11 @@ pub struct BullMq {
     /// Jobs with a priority: the next is the first.
     ranked: Vec<Job>,
     started: bool,
-    /// There were jobs with a priority since the queue was last empty.
-    mixed: bool,
 }
 
 impl BullMq {
     pub fn new(key: &'static str, major: u32, metrics: bool) -> Self {
-        Self { key, major, metrics, jobs: Jobs::new(1), ranked: Vec::new(), started: false, mixed: false }
+        Self { key, major, metrics, jobs: Jobs::new(1), ranked: Vec::new(), started: false }
     }
 
     fn of(&self, part: &str) -> String {
@@ -127,7 +124,6 @@ impl Library for BullMq {
                 let score = (u64::from(job.rank) << 32) + job.number;
                 say!(world, "ZADD", self.of("prioritized"), score, job.number);
                 self.jobs.pushed += 1;
-                self.mixed = true;
                 self.ranked.push(job);
                 self.ranked.sort_by_key(|job| (job.rank, job.number));
             }
@@ -140,7 +136,6 @@ impl Library for BullMq {
             // moveToActive
             Verb::Take if !self.jobs.paused => {
                 self.promote(world);
-                self.mixed &= self.jobs.length() + self.ranked.len() as u64 > 0;
                 if let Some(job) = self.jobs.take(0, world) {
                     say!(world, "RPOPLPUSH", self.of("wait"), self.of("active"));
                     self.jobs.in_flight.push(job);
@@ -221,9 +216,6 @@ impl Library for BullMq {
         truth.since.extend(self.ranked.iter().map(|job| job.came));
         if self.ranked.len() > 1 && truth.sight == Sight::Sure {
             truth.sight = Sight::Partly;
-        }
-        if known::PRIORITIZED_FOR_OLDEST && self.mixed {
-            truth.sight = Sight::Unchecked;
         }
         truth.in_flight = Some(jobs.in_flight.len() as u64);
         truth.dead = Some(jobs.dead);

@@ -37,7 +37,6 @@ impl Rq {
     fn push(&mut self, job: Job, world: &mut World) {
         let job = self.stamp(job, world);
         say!(world, "RPUSH", self.of("queue"), job.number);
-        self.jobs.restamped |= job.tries > 0;
         self.jobs.push_again(0, job, world);
     }
 

@@ -40,7 +40,6 @@ impl Saq {
         job.came = job.due.max(job.added);
         say!(world, "ZADD", self.of("incomplete"), 0, self.id(&job));
         say!(world, "RPUSH", self.of("queued"), self.id(&job));
-        self.jobs.restamped |= job.tries > 0;
         self.jobs.push_again(0, job, world);
     }
 

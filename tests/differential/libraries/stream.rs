@@ -3,7 +3,6 @@
 use super::Library;
 use crate::differential::history::{Act, Verb};
 use crate::differential::jobs::{Job, Jobs, due};
-use crate::differential::known;
 use crate::differential::truth::{Count, Sight, Truth};
 use crate::differential::world::World;
 
@@ -22,14 +21,12 @@ pub struct Stream {
     /// Entries added since the stream was made, and acknowledged.
     added: u64,
     acknowledged: u64,
-    /// It was deleted and made anew, and nothing was delivered since.
-    remade: bool,
     jobs: Jobs,
 }
 
 impl Stream {
     pub fn bare(key: &'static str) -> Self {
-        Self { key, kind: Kind::Bare, made: false, added: 0, acknowledged: 0, remade: false, jobs: Jobs::new(1) }
+        Self { key, kind: Kind::Bare, made: false, added: 0, acknowledged: 0, jobs: Jobs::new(1) }
     }
 
     pub fn with_companions(key: &'static str) -> Self {
@@ -113,7 +110,6 @@ impl Library for Stream {
             }
             Verb::Take => {
                 let Some(job) = self.jobs.take(0, world) else { return };
-                self.remade = false;
                 say!(world, "XREADGROUP", "GROUP", self.group(), "w", "COUNT", 1, "STREAMS", self.key, ">");
                 self.jobs.in_flight.push(job);
             }
@@ -158,7 +154,7 @@ impl Library for Stream {
                 say!(world, "DEL", self.key);
                 self.jobs.clear_waiting();
                 self.jobs.in_flight.clear();
-                (self.made, self.added, self.acknowledged, self.remade) = (false, 0, 0, true);
+                (self.made, self.added, self.acknowledged) = (false, 0, 0);
                 // Its workers start again; without them nothing would tell that the queue is no list.
                 if self.kind == Kind::Taskiq {
                     self.make(world);
@@ -176,7 +172,7 @@ impl Library for Stream {
             truth.dead = Some(jobs.dead);
             truth.failed = Count::Total(jobs.failed);
         }
-        truth.sight = if known::STREAM_MADE_ANEW && self.remade { Sight::Unchecked } else { Sight::Sure };
+        truth.sight = Sight::Sure;
         truth.in_flight = Some(jobs.in_flight.len() as u64);
         // A TaskIQ queue of which nothing exists is read as a list.
         let as_list = self.kind == Kind::Taskiq && !self.made;
