@@ -124,6 +124,20 @@ fn every_pod_keeps_to_policy() {
 }
 
 #[test]
+fn the_seeds_numbers_are_a_preset() {
+    let all = objects(&render("helm3", "1.35.0", &["--values", "keda/chart/presets/seed.yaml"]));
+    let scaled =
+        |name: &str| all.iter().find(|object| object.kind() == "ScaledObject" && object.name() == name).unwrap();
+    for (worker, up) in [("crawler", "20"), ("ocr", "50"), ("parser", "30"), ("labeler", "40")] {
+        let scaled = scaled(&format!("{worker}-worker"));
+        assert_eq!(scaled.trigger("backlog")["threshold"], up);
+        let behavior = &scaled.value["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"];
+        assert_eq!(behavior["scaleUp"]["stabilizationWindowSeconds"], 60);
+        assert_eq!(behavior["scaleDown"]["policies"][0]["value"], 50);
+    }
+}
+
+#[test]
 fn the_exporter_takes_its_list_of_queues() {
     let redis = Redis::start();
     for values in matrix() {
@@ -152,7 +166,7 @@ fn the_exporter_takes_its_list_of_queues() {
 fn bad_values_get_one_clear_line() {
     for (set, line) in [
         ("workers.crawler.maxReplicas=1", "worker crawler: maxReplicas 1 is under minReplicas 2"),
-        ("workers.crawler.scaleDownDepth=30", "worker crawler: scaleUpDepth 20 is under twice scaleDownDepth 30"),
+        ("workers.crawler.scaleDownDepth=30", "worker crawler: scaleUpDepth 37 is under twice scaleDownDepth 30"),
         ("workers.crawler.queue=lisst:crawler", "worker crawler: unknown layout \"lisst\""),
         ("workers.crawler.queue=list:crawl*", "worker crawler: queue \"list:crawl*\" is a pattern"),
         ("workers.crawler.queue=list:crawler?name=x", "worker crawler: queue has an option name="),

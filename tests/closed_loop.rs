@@ -13,11 +13,14 @@ use queue_exporter::replay::workload::{Job, Workload};
 use queue_exporter::replay::{Micros, SECOND, micros};
 use serde::Deserialize;
 
+/// Seconds, backlog, jobs in flight, workers wanted, workers ready.
+type Sample = (f64, Option<u64>, Option<u64>, Option<i32>, u64);
+
 #[derive(Deserialize)]
 struct Run {
     values: String,
     puts: Vec<(f64, u64, u64)>,
-    samples: Vec<(f64, Option<u64>, Option<u64>, Option<i32>, u64)>,
+    samples: Vec<Sample>,
 }
 
 /// The HPA's period in the cluster tests.
@@ -36,7 +39,8 @@ impl Run {
     }
 
     fn plan(&self) -> Plan {
-        let workers = read(&self.values).unwrap();
+        let seed = std::fs::read_to_string("keda/chart/presets/seed.yaml").unwrap();
+        let workers = read(&[&seed, &self.values]).unwrap();
         let [crawler] = workers.as_slice() else { panic!("one worker alone") };
         // The objective lengthens a replay, and changes nothing else where the age is not scaled on.
         crawler.plan(Cluster { tolerance_is_set: true, busy_cpu: None })

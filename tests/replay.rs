@@ -71,7 +71,8 @@ fn a_file_of_jobs() {
 
 #[test]
 fn tuning_gives_a_row_that_costs_less_and_keeps_the_objective() {
-    let output = run(&["tune", "--shape", "flat", "--hours", "1", "--worker", "crawler"]);
+    let seed = "keda/chart/presets/seed.yaml";
+    let output = run(&["tune", "--shape", "flat", "--hours", "1", "--worker", "crawler", "--values", seed]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     let cost = |line: &str| {

@@ -197,7 +197,8 @@ fn queries_tell_what_is_known() {
         .collect();
     let prometheus = Prometheus::holding(&moments);
     for kubernetes in ["1.34.0", "1.35.0"] {
-        let scaled = crawler(kubernetes, "redis.secretName=x");
+        let set = "scaleUpDepth=20,workers.crawler.scaleDownDepth=5,workers.crawler.arrivalRate=true";
+        let scaled = crawler(kubernetes, &format!("workers.crawler.{set}"));
         let answers: Vec<Vec<Option<f64>>> = ["backlog", "keep", "in_flight", "age", "rate"]
             .iter()
             .map(|name| prometheus.at_each(scaled.trigger(name)["query"].as_str().unwrap()))

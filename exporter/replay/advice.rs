@@ -22,6 +22,7 @@ pub fn advice(
     training: &[Workload],
     held_out: &[Workload],
     terms: &Terms,
+    keep_busy: bool,
     progress: impl FnMut(f64),
 ) -> Result<String, String> {
     let jobs: Vec<_> = training.iter().flat_map(|workload| &workload.jobs).collect();
@@ -39,6 +40,7 @@ pub fn advice(
         job_seconds,
         longest_job,
         spot_discount: terms.prices.spot_discount,
+        keep_busy,
     };
     let plan = worker.plan(terms.cluster);
     let limits = terms.limits(&plan);
@@ -150,16 +152,24 @@ fn changes(old: &Row, new: &Row, job_seconds: f64) -> Vec<Change> {
         });
     }
     if old.job_seconds != new.job_seconds {
-        let reason = if new.job_seconds > 0.0 {
-            "what comes in is scaled on, too"
-        } else {
-            "the backlog is enough: what comes in is not scaled on"
-        };
         changes.push(Change {
             old: vec![format!("jobSeconds: {}", old.job_seconds)],
             new: vec![format!("jobSeconds: {}", new.job_seconds)],
-            reason: reason.into(),
+            reason: "as measured".into(),
             undo: |row, old| row.job_seconds = old.job_seconds,
+        });
+    }
+    if old.arrival_rate != new.arrival_rate {
+        let reason = if new.arrival_rate {
+            "workers come with the jobs, before a backlog does"
+        } else {
+            "the backlog is enough, for jobs may wait"
+        };
+        changes.push(Change {
+            old: vec![format!("arrivalRate: {}", old.arrival_rate)],
+            new: vec![format!("arrivalRate: {}", new.arrival_rate)],
+            reason: reason.into(),
+            undo: |row, old| row.arrival_rate = old.arrival_rate,
         });
     }
     let direction = |row: super::table::Direction| {

@@ -97,7 +97,7 @@ pub async fn tune(options: &Options) -> Result<(String, bool), Fault> {
         let (training, held_out): (Vec<_>, Vec<_>) = parts.into_iter().enumerate().partition(|(part, _)| part % 2 == 0);
         let [training, held_out] =
             [training, held_out].map(|parts| parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>());
-        let found = advice::advice(worker, &training, &held_out, &options.terms, |share| {
+        let found = advice::advice(worker, &training, &held_out, &options.terms, options.keep_busy, |share| {
             progress(&worker.name, "tuning", share)
         });
         kept &= found.is_ok();
@@ -109,10 +109,7 @@ pub async fn tune(options: &Options) -> Result<(String, bool), Fault> {
 }
 
 async fn cases(options: &Options, seed: u64) -> Result<Vec<Case>, Fault> {
-    let given = match &options.values {
-        Some(path) => read_file(path, "--values")?,
-        None => String::new(),
-    };
+    let given = options.values.iter().map(|path| read_file(path, "--values")).collect::<Result<Vec<_>, _>>()?;
     let mut workers = read(&given).map_err(|faults| Fault::Given(faults.join("\n")))?;
     if let Some(unknown) = options.workers.iter().find(|name| !workers.iter().any(|worker| worker.name == **name)) {
         let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();

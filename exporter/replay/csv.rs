@@ -76,8 +76,10 @@ fn parse_time(text: &str) -> Option<f64> {
 fn workload(lines: &[Line], first: f64, takes: impl Fn(&mut Rng) -> Option<f64>, seed: u64) -> Option<Workload> {
     let mut rng = Rng::with_seed(seed);
     // The last count spans as much as the one before it.
-    let steps = lines.windows(2).map(|pair| pair[1].time - pair[0].time);
-    let last = steps.last().unwrap_or(60.0);
+    let last = match lines {
+        [.., before, last] => last.time - before.time,
+        _ => 60.0,
+    };
     let ends = lines.iter().skip(1).map(|line| line.time).chain(lines.last().map(|line| line.time + last));
     let mut jobs = Vec::new();
     let mut length: Micros = 0;

@@ -18,7 +18,7 @@ scale and the least that any could cost. queue-exporter tune looks for a better 
 Usage: queue-exporter replay [--values FILE] LOAD [OPTION...]
        queue-exporter tune   [--values FILE] LOAD [OPTION...]
 
-  --values FILE       what you give helm with --values; the chart's own table unless set
+  --values FILE       what you give helm with --values, as often; the chart's own table unless set
   --worker NAME       this worker only; may be given more than once
 
 The load, one of:
@@ -41,6 +41,7 @@ What is around it:
   --spot-discount 0.65    what a spot node saves
 
   --output table      or json                             --page FILE  replay: writes a page with plots
+  --keep-busy         tune: busy workers are kept; else inFlight: false is tried where each job ends within the grace period
 ";
 
 /// Where the jobs come from.
@@ -58,8 +59,8 @@ pub enum Load {
 /// All arguments.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What helm is given.
-    pub values: Option<PathBuf>,
+    /// What helm is given, each on top of the ones before.
+    pub values: Vec<PathBuf>,
     /// These workers; all where there is none.
     pub workers: Vec<String>,
     /// Where the jobs come from.
@@ -68,6 +69,8 @@ pub struct Options {
     pub seed: u64,
     /// What it is replayed with.
     pub terms: Terms,
+    /// Tune: busy workers are kept, whatever that costs.
+    pub keep_busy: bool,
     /// JSON instead of a table.
     pub json: bool,
     /// Where a page goes.
@@ -83,7 +86,7 @@ impl Options {
         let (mut shape, mut csv, mut prometheus) = (None, None, None);
         let (mut hours, mut days, mut header) = (6.0, 7.0, None);
         let mut options = Self {
-            values: None,
+            values: Vec::new(),
             workers: Vec::new(),
             load: Load::Csv(PathBuf::new()),
             seed: 1,
@@ -92,6 +95,7 @@ impl Options {
                 cluster: Cluster { tolerance_is_set: true, busy_cpu: None },
                 prices: Prices::default(),
             },
+            keep_busy: false,
             json: false,
             page: None,
         };
@@ -99,7 +103,7 @@ impl Options {
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("help") | lexopt::Arg::Short('h') => return Ok(None),
-                Long("values") => options.values = Some(arguments.value()?.into()),
+                Long("values") => options.values.push(arguments.value()?.into()),
                 Long("worker") => options.workers.push(arguments.value()?.string()?),
                 Long("shape") => shape = Some(shape_named(&arguments.value()?.string()?)?),
                 Long("hours") => hours = number(arguments, "--hours", 0.1, 24.0 * 366.0)?,
@@ -124,6 +128,7 @@ impl Options {
                         other => return Err(format!("--output is {other:?}; it must be table or json").into()),
                     }
                 }
+                Long("keep-busy") => options.keep_busy = true,
                 Long("page") => options.page = Some(arguments.value()?.into()),
                 other => return Err(other.unexpected()),
             }

@@ -44,6 +44,7 @@ pub struct Row {
     pub scale_down_depth: u64,
     pub objective_age: String,
     pub job_seconds: f64,
+    pub arrival_rate: bool,
     pub catch_up: String,
     pub slots: u64,
     pub in_flight: Value,
@@ -92,26 +93,30 @@ pub struct Cluster {
     pub busy_cpu: Option<f64>,
 }
 
-/// Reads a table.
+/// Reads a table: what helm is given with `--values`, each on top of the ones before.
 ///
 /// # Errors
 /// All faults, each with the row and the remedy.
-pub fn read(text: &str) -> Result<Vec<Worker>, Vec<String>> {
+pub fn read<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Worker>, Vec<String>> {
     let parse = |text: &str| {
         serde_saphyr::from_str::<Value>(text).map_err(|error| vec![format!("values are no YAML: {error}")])
     };
-    let (mut values, given) = (parse(CHART)?, parse(text)?);
-    if !given.is_object() && !given.is_null() {
-        return Err(vec!["values are no map; write what you give helm with --values".into()]);
+    let mut values = parse(CHART)?;
+    for text in texts {
+        let given = parse(text.as_ref())?;
+        if !given.is_object() && !given.is_null() {
+            return Err(vec!["values are no map; write what you give helm with --values".into()]);
+        }
+        merge(&mut values, given);
     }
-    merge(&mut values, given);
-    let trigger = values["trigger"].as_str().unwrap_or("prometheus").to_string();
+    let part = |name: &str| values.get(name).unwrap_or(&Value::Null);
+    let trigger = part("trigger").as_str().unwrap_or("prometheus").to_string();
     let (mut workers, mut faults) = (Vec::new(), Vec::new());
     if !["prometheus", "metrics-api", "external-push"].contains(&trigger.as_str()) {
         faults.push(format!("trigger is {trigger:?}; it must be prometheus, metrics-api or external-push"));
     }
-    for (name, given) in values["workers"].as_object().into_iter().flatten().filter(|(_, row)| !row.is_null()) {
-        match worker(name, &values["workerDefaults"], given, &trigger) {
+    for (name, given) in part("workers").as_object().into_iter().flatten().filter(|(_, row)| !row.is_null()) {
+        match worker(name, part("workerDefaults"), given, &trigger) {
             Ok(worker) if worker.row.enabled => workers.push(worker),
             Ok(_) => {}
             Err(fault) => faults.push(format!("worker {name}: {fault}")),
@@ -141,16 +146,19 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 fn worker(name: &str, defaults: &Value, given: &Value, trigger: &str) -> Result<Worker, String> {
-    let mut row = defaults.clone();
+    let mut row = defaults.as_object().ok_or("workerDefaults is no map")?.clone();
     for (key, value) in given.as_object().ok_or("the row is no map")? {
         match (row.get_mut(key), value) {
             (Some(Value::Object(default)), Value::Object(value)) if FILLED.contains(&key.as_str()) => {
                 default.extend(value.clone());
             }
-            _ => row[key.as_str()] = value.clone(),
+            _ => {
+                row.insert(key.clone(), value.clone());
+            }
         }
     }
-    let row: Row = serde_json::from_value(row).map_err(|error| format!("{error}; see the chart's values.yaml"))?;
+    let row: Row =
+        serde_json::from_value(row.into()).map_err(|error| format!("{error}; see the chart's values.yaml"))?;
     check(&row, trigger)?;
     let quantity = |name: &str| match row.resources.requests.get(name) {
         Some(Value::String(text)) => {
@@ -269,7 +277,8 @@ impl Row {
             min_workers: Some(self.min_replicas.unsigned_abs().into()),
             max_workers: Some(self.max_replicas.unsigned_abs().into()),
             worker_slots: Some(self.slots),
-            job_seconds: (self.job_seconds > 0.0).then(|| Duration::from_secs_f64(self.job_seconds)),
+            job_seconds: (self.job_seconds > 0.0 && self.arrival_rate)
+                .then(|| Duration::from_secs_f64(self.job_seconds)),
             catch_up: parse_duration(&self.catch_up),
             keep_busy: (!self.sees_in_flight()).then_some(false),
         }
@@ -292,7 +301,7 @@ impl Worker {
                     Trigger::Age { objective: row.objective(), slots },
                 ];
                 triggers.extend(slots.map(|slots| Trigger::InFlight { slots }));
-                if row.job_seconds > 0.0 {
+                if row.job_seconds > 0.0 && row.arrival_rate {
                     triggers.push(Trigger::Rate { job_seconds: row.job_seconds, slots: row.slots });
                 }
                 triggers
@@ -333,12 +342,12 @@ mod tests {
 
     #[test]
     fn the_charts_own_table() {
-        let workers = read("").unwrap();
+        let workers = read::<&str>(&[]).unwrap();
         let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
         assert_eq!(names, ["crawler", "labeler", "ocr", "parser"]);
         let crawler = workers[0].plan(Cluster { tolerance_is_set: true, busy_cpu: None });
         assert_eq!((crawler.min, crawler.max, crawler.objective), (2, 10, 120.0));
-        assert!(crawler.triggers.contains(&Trigger::Backlog { depth: 20, exact: true }));
+        assert!(crawler.triggers.contains(&Trigger::Backlog { depth: 37, exact: true }));
         assert!(crawler.triggers.contains(&Trigger::InFlight { slots: 1 }));
         assert!(!crawler.counted);
         assert_eq!(workers[2].requests, (1.0, 2.0));
@@ -347,11 +356,11 @@ mod tests {
 
     #[test]
     fn rows_are_merged_as_helm_and_the_chart_do() {
-        let text = "trigger: external-push\nworkers: {ocr: null, parser: null, labeler: null, crawler: {scaleDown: {percent: 10}, slots: 4}}";
-        let workers = read(text).unwrap();
+        let text = "trigger: external-push\nworkers: {ocr: null, parser: null, labeler: null, crawler: {scaleUpDepth: 20, scaleDownDepth: 5, scaleDown: {percent: 10}, slots: 4}}";
+        let workers = read(&[text]).unwrap();
         assert_eq!(workers.len(), 1);
         let (row, plan) = (&workers[0].row, workers[0].plan(Cluster { tolerance_is_set: false, busy_cpu: None }));
-        assert_eq!((row.scale_down.percent, row.scale_down.stabilization_window_seconds), (10, 300));
+        assert_eq!((row.scale_down.percent, row.scale_down.stabilization_window_seconds), (10, 30));
         assert_eq!((plan.asked, plan.slots), (Asked::Pushing, 4));
         assert_eq!(plan.triggers, [Trigger::Desired, Trigger::Length { target: 20.0 }]);
     }
@@ -359,7 +368,7 @@ mod tests {
     #[test]
     fn what_the_chart_refuses_is_refused_at_once() {
         let text = "trigger: guess\nworkers: {crawler: {maxReplicas: 1}, ocr: {scaleDownDepth: 40}, parser: {objectiveAge: soon}, labeler: {slots: x}}";
-        let faults = read(text).unwrap_err();
+        let faults = read(&[text]).unwrap_err();
         assert_eq!(faults.len(), 5, "{faults:#?}");
         assert!(faults.iter().any(|fault| fault.starts_with("worker crawler: maxReplicas 1 is under minReplicas 2")));
     }

@@ -101,6 +101,8 @@ pub struct Search<'a> {
     pub longest_job: f64,
     /// What a worker on a spot node costs less.
     pub spot_discount: f64,
+    /// Busy workers are kept, though their jobs would end within the grace period.
+    pub keep_busy: bool,
 }
 
 /// One setting and what it may be.
@@ -156,7 +158,7 @@ impl Search<'_> {
         if self.may_be_sent_away() {
             close.in_flight = Value::Bool(false);
         }
-        close.job_seconds = 0.0;
+        close.arrival_rate = false;
         close.scale_up = Direction { stabilization_window_seconds: 0, percent: 100, period_seconds: 15 };
         close.scale_down = Direction { stabilization_window_seconds: 300, percent: 100, period_seconds: 15 };
         vec![given, close]
@@ -164,7 +166,7 @@ impl Search<'_> {
 
     /// A worker that ends its job in the time that it is given need not be waited for.
     fn may_be_sent_away(&self) -> bool {
-        self.longest_job <= self.worker.row.termination_grace_period_seconds as f64
+        !self.keep_busy && self.longest_job <= self.worker.row.termination_grace_period_seconds as f64
     }
 
     fn climb(&self, start: Row, settings: &[Vec<Change>], mut progress: impl FnMut(usize)) -> (Row, Score) {
@@ -235,8 +237,13 @@ impl Search<'_> {
         }
         let job_seconds = self.job_seconds;
         settings.push(vec![
-            Box::new(|row| row.job_seconds = 0.0),
-            Box::new(move |row| row.job_seconds = (job_seconds * 1_000.0).round() / 1_000.0),
+            Box::new(|row| row.arrival_rate = false),
+            Box::new(move |row| {
+                row.arrival_rate = true;
+                if row.job_seconds == 0.0 {
+                    row.job_seconds = (job_seconds * 1_000.0).round() / 1_000.0;
+                }
+            }),
         ]);
         settings.push(windows(|row, window| row.scale_up.stabilization_window_seconds = window, &[0, 15, 30, 60]));
         settings.push(windows(
@@ -279,9 +286,5 @@ const ROUNDS: usize = 3;
 const PAIRS: usize = 120;
 
 fn windows(set: fn(&mut Row, u64), seconds: &[u64]) -> Vec<Change> {
-    seconds
-        .iter()
-        .map(|seconds| *seconds)
-        .map(|seconds| Box::new(move |row: &mut Row| set(row, seconds)) as Change)
-        .collect()
+    seconds.iter().copied().map(|seconds| Box::new(move |row: &mut Row| set(row, seconds)) as Change).collect()
 }

@@ -94,7 +94,7 @@ impl Shape {
             match self {
                 Self::Flat => 0.4,
                 Self::Diurnal => 0.4 - 0.3 * (2.0 * PI * place).cos(),
-                Self::Steps if (place * 12.0) as u64 % 2 == 0 => 0.1,
+                Self::Steps if ((place * 12.0) as u64).is_multiple_of(2) => 0.1,
                 Self::Steps => 0.6,
                 Self::Bursts => 0.15,
                 Self::Ramp => (0.05 + 0.7 * place) * noise.get((time / 60.0) as usize).copied().unwrap_or(1.0),

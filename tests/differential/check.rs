@@ -120,6 +120,7 @@ pub fn age(
             let is_one_of = |ages: &[(f64, f64)]| ages.iter().any(|(least, most)| matches(*least, *most));
             let is_true = match sight {
                 Sight::Sure => matches(least, most),
+                Sight::Younger => age - error <= highest + ROUNDING,
                 Sight::Partly => matches(least, most) || is_one_of(&others),
                 // It is that of one of the jobs that wait.
                 Sight::Hidden => is_one_of(&ages) || is_one_of(&others),

@@ -56,6 +56,8 @@ pub struct Jobs {
     pub blurs: u64,
     /// That was ever so, or jobs were taken out of the middle.
     pub odd: bool,
+    /// Jobs were taken out of the middle since the lists were last empty.
+    pub holed: bool,
     /// The look after which a job was last taken out of the middle.
     removed: usize,
     made: u64,
@@ -147,6 +149,7 @@ impl Jobs {
         let job = self.waiting[list].remove(place)?;
         self.left += 1;
         self.odd = true;
+        self.holed = true;
         self.settle();
         Some(job)
     }
@@ -160,6 +163,7 @@ impl Jobs {
 
     fn settle(&mut self) {
         self.hides &= self.length() > 0;
+        self.holed &= self.length() > 0;
     }
 
     /// Takes one of those in flight.

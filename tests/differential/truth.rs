@@ -21,6 +21,9 @@ pub enum Count {
 /// How much can be said of an age.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sight {
+    /// A job that was taken out between the oldest and the next that the exporter has in mind passes for one that was taken to be
+    /// done: the age is then that of a younger one.
+    Younger,
     /// It must be known.
     Sure,
     /// It may be unknown, or a least age.
@@ -75,7 +78,9 @@ impl Truth {
         let mut truth = Self::empty(jobs);
         truth.seen = jobs.all_waiting().map(came).collect();
         truth.seen_too = jobs.all_waiting().filter_map(back).collect();
-        truth.sight = if jobs.hides {
+        truth.sight = if jobs.holed {
+            Sight::Younger
+        } else if jobs.hides {
             Sight::Hidden
         } else if jobs.odd {
             Sight::Partly

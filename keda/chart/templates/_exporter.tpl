@@ -9,8 +9,8 @@ queues:
     min_workers: {{ int $worker.minReplicas }}
     max_workers: {{ int $worker.maxReplicas }}
     worker_slots: {{ int $worker.slots }}
-    {{- with $worker.jobSeconds }}
-    job_seconds: {{ . }}
+    {{- if and $worker.jobSeconds $worker.arrivalRate }}
+    job_seconds: {{ $worker.jobSeconds }}
     {{- end }}
     {{- with $worker.catchUp }}
     catch_up: {{ . }}

@@ -31,7 +31,7 @@
 {{ include "trigger.prometheus" (merge (dict "name" "in_flight" "query" (include "query.in_flight" .) "threshold" (int .worker.slots)) .) }}
 {{- end }}
 {{ include "trigger.prometheus" (merge (dict "name" "age" "query" (include "query.age" .) "threshold" .worker.objective) .) }}
-{{- if .worker.jobSeconds }}
+{{- if and .worker.jobSeconds .worker.arrivalRate }}
 {{ include "trigger.prometheus" (merge (dict "name" "rate" "query" (include "query.rate" .) "threshold" (int .worker.slots)) .) }}
 {{- end }}
 {{- end -}}

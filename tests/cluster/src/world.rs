@@ -22,6 +22,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// What the scenarios' values are on top of.
+const PRESET: &str = "keda/chart/presets/seed.yaml";
 /// A minute of the alert rules is five seconds here.
 const HASTE: u64 = 12;
 
@@ -191,7 +193,17 @@ impl World {
     async fn install_chart(&self, values: &str, exporter: &str) -> Result<String> {
         let file = self.values(values, exporter)?;
         self.helm(
-            &["upgrade", "--install", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"],
+            &[
+                "upgrade",
+                "--install",
+                "queue-exporter",
+                "keda/chart",
+                "--namespace",
+                "jobs",
+                "--values",
+                PRESET,
+                "--values",
+            ],
             Some(&file),
         )?;
         let api: Api<ConfigMap> = Api::namespaced(self.plane.client.clone(), "jobs");
@@ -305,7 +317,10 @@ impl World {
     /// Other values for what is installed.
     pub fn upgrade(&self, values: &str) -> Result<()> {
         let file = self.values(values, "")?;
-        self.helm(&["upgrade", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values"], Some(&file))?;
+        self.helm(
+            &["upgrade", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values", PRESET, "--values"],
+            Some(&file),
+        )?;
         Ok(())
     }
 
