@@ -18,12 +18,10 @@ impl Anchors {
     /// How many of the newest a second round looks for, and how many of the oldest beside them.
     const SAMPLE: (usize, usize) = (6, 2);
 
-    /// Adds the newest job; `oldest` is the number of the job at the old end.
+    /// Adds the newest job, or the one before it, unless it is kept already; `oldest` is the number of the job at the old end.
     pub fn add(&mut self, job: i64, element: Bytes, oldest: i64) {
-        if self.kept.back().is_some_and(|(last, _)| *last >= job) {
-            return;
-        }
-        self.kept.push_back((job, element));
+        let Err(place) = self.kept.binary_search_by_key(&job, |(kept, _)| *kept) else { return };
+        self.kept.insert(place, (job, element));
         if self.kept.len() > Self::LIMIT {
             self.thin(oldest, job);
         }
@@ -41,10 +39,10 @@ impl Anchors {
         self.jobs().find(|job| *job >= from && *job <= to)
     }
 
-    /// The newest one.
+    /// Whether one of the two newest is this job.
     #[must_use]
-    pub fn last(&self) -> Option<i64> {
-        self.kept.back().map(|(job, _)| *job)
+    pub fn ends_with(&self, job: i64) -> bool {
+        self.kept.iter().rev().take(2).any(|(kept, _)| *kept == job)
     }
 
     /// The newest one in `from..=to`.

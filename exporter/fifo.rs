@@ -569,7 +569,7 @@ impl Fifo {
         // Both, for where the newest is removed and nothing else is in mind, all that is left would pass for new.
         if let (Some(_), Some([_, second])) = (&mark, newest)
             && second.len() <= ANCHOR_MAX
-            && self.anchors.last() < Some(self.newest - 1)
+            && !self.anchors.ends_with(self.newest - 1)
         {
             self.anchors.add(self.newest - 1, Bytes::copy_from_slice(second), oldest);
         }

@@ -51,9 +51,13 @@ pub fn advice(
     let (row, _) = search(training).best(progress);
     let unseen = search(held_out);
     let (before, after) = (unseen.score(&worker.row), unseen.score(&row));
-    if after.misses(IN_TIME) > 0.0 && before.misses(IN_TIME) > 0.0 {
+    let [was_in_time, is_in_time] = [&before, &after].map(|score| score.misses(IN_TIME) == 0.0);
+    if !was_in_time && !is_in_time {
         return Err(refusal(worker, &unseen, &plan, &after, terms));
     }
+    // What is found may be good for the loads that it was found on only.
+    let stays = was_in_time && (!is_in_time || before.hours <= after.hours);
+    let (row, after) = if stays { (worker.row.clone(), before.clone()) } else { (row, after) };
     let mut text =
         format!("{}: tuned on {} loads, and tried on {} others\n", worker.name, training.len(), held_out.len());
     let price = terms.price(worker);
