@@ -280,12 +280,12 @@ async fn steady(world: &mut World, trigger: &str) -> Result<Stage> {
         Ok(())
     })
     .await?;
-    world.put("crawler", 6, 460).await?;
-    // Four a second keep 1.84 of them busy, so that the queue falls by a third of a job a second. The first quarter minute still has the
-    // burst above in its rates, and may call for a third worker; then nothing moves.
+    world.put("crawler", 10, 460).await?;
+    // Four a second keep 1.84 of them busy, so that the queue falls by a third of a job a second. For the first
+    // quarter minute the burst above is in the rates, and may call for a third worker some seconds later; then nothing moves.
     let mut from = 0.0;
-    for second in 0..45 {
-        if second == 15 {
+    for second in 0..55 {
+        if second == 25 {
             from = stage.timeline.now();
         }
         for _ in 0..4 {
