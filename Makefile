@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-activation pictures cluster test-libraries lint bench bench-libraries soak suite golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-activation pictures cluster test-libraries lint bench bench-libraries soak churn suite golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ bench-libraries: ## this exporter against rq-exporter and BullMQ's own export
 soak: ## 1,000 queues and 1,000 streams for SOAK_SECONDS (3600): memory, descriptors, and how soon first jobs are pushed
 	@tests/setup.sh redis-server gcc
 	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo bench --locked --bench soak
+
+churn: ## 10,000 queues that come and go for SOAK_SECONDS (3600), five scrapers, Redis killed every five minutes: memory, descriptors, polls
+	@tests/setup.sh redis-server gcc
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),3600) cargo bench --locked --bench churn
 
 suite: ## tuned rows of four workers under seven shapes of load, beside other ways to scale and the least possible cost; 15 minutes
 	@tests/setup.sh gcc
