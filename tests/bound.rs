@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use fastrand::Rng;
-use queue_exporter::replay::bound::{Limits, bound, program};
+use queue_exporter::replay::bound::{Bound, Limits, bound, program};
 use queue_exporter::replay::workload::{SHAPES, Scale, Shape, Workload};
 use queue_exporter::replay::{Micros, SECOND, seconds};
 use std::cmp::Reverse;
@@ -42,14 +42,15 @@ fn highs(workload: &Workload) -> Option<f64> {
 fn highs_says_the_same() {
     for (place, shape) in SHAPES.into_iter().enumerate() {
         let workload = workload(shape, 2.0, place as u64);
-        let (ours, theirs) = (bound(&workload, LIMITS).unwrap(), highs(&workload).unwrap());
+        let Bound::Least(ours) = bound(&workload, LIMITS) else { panic!("{shape:?} has no bound") };
+        let theirs = highs(&workload).unwrap();
         assert!((ours / theirs - 1.0).abs() < 1e-6, "{shape:?}: {ours}, by HiGHS {theirs}");
     }
     // 200 jobs of a minute each at once
     let mut burst = workload(Shape::Flat, 1.0, 1);
     burst.jobs.iter_mut().take(200).for_each(|job| (job.at, job.takes) = (600 * SECOND, 60 * SECOND));
     burst.jobs.sort_by_key(|job| job.at);
-    assert_eq!((bound(&burst, LIMITS), highs(&burst)), (None, None));
+    assert_eq!((bound(&burst, LIMITS), highs(&burst)), (Bound::Impossible, None));
 }
 
 /// What a schedule costs in worker-seconds, if it starts all jobs in time. `counts` are workers in each step; those that go are the last that came,
@@ -96,7 +97,7 @@ fn no_schedule_that_is_in_time_costs_less() {
     while feasible < 1_000 {
         let shape = SHAPES[rng.usize(0..SHAPES.len())];
         let workload = workload(shape, 0.5, rng.u64(..));
-        let Some(least) = bound(&workload, LIMITS) else { continue };
+        let Bound::Least(least) = bound(&workload, LIMITS) else { continue };
         let step = [15, 30, 60][rng.usize(0..3)] * SECOND;
         let steps = ((workload.length + LIMITS.objective) / step) as usize;
         // About what is to be done, at random.

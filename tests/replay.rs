@@ -87,7 +87,7 @@ fn tuning_gives_a_row_that_costs_less_and_keeps_the_objective() {
 #[test]
 fn an_objective_that_cant_be_kept_is_refused_with_the_reason() {
     let few = written("values.yaml", "workers: {crawler: {maxReplicas: 3}, ocr: null, parser: null, labeler: null}");
-    let load: String = (0..3_600).map(|second| format!("{second},5,crawler\n")).collect();
+    let load: String = (0..7_200).map(|second| format!("{second},5,crawler\n")).collect();
     let load = written("jobs.csv", &format!("time,seconds,worker\n{load}"));
     let told = fault(&["tune", "--values", &few.1, "--csv", &load.1], 1);
     assert!(
@@ -117,8 +117,28 @@ fn faults_are_told_with_the_remedy() {
         let told = fault(&arguments, 64);
         assert!(told.contains(part), "{told}");
     }
-    let (_folder, path) = written("jobs.csv", "time,worker\n1,else\n");
-    assert!(fault(&["replay", "--csv", &path], 64).contains("how long a job takes is not known for worker \"else\""));
+    for (text, part) in [
+        ("time,worker\n1,else\n", "no line of the workers"),
+        ("time,jobs,worker\n1,1e12,crawler\n", "line 2: jobs is \"1e12\"; it must be a number from 0 to"),
+        ("time,jobs,worker\n1,3e7,crawler\n2,3e7,crawler\n", "the load has 60000000 jobs; at most 50000000"),
+        ("time,worker\n0,crawler\n3e9,crawler\n", "the load spans 34722 days; at most 366"),
+    ] {
+        let (_folder, path) = written("jobs.csv", text);
+        let told = fault(&["replay", "--csv", &path], 64);
+        assert!(told.contains(part), "{told}");
+    }
+    for (row, part) in [
+        ("maxReplica: 20", "unknown key maxReplica"),
+        ("pollingInterval: 0", "pollingInterval is 0; it must be from 1"),
+        ("jobSeconds: 1.0e+300", "jobSeconds is 1"),
+        ("slots: 1000000000000", "slots is 1000000000000; it must be from 1 to 10000"),
+        ("scaleDown: {percent: 0}", "scaleDown.percent is 0; it must be from 1 to 100"),
+        ("scaleUp: {periodSeconds: soon}", "scaleUp.periodSeconds is not as it should be: invalid type"),
+    ] {
+        let (_folder, path) = written("values.yaml", &format!("workers: {{crawler: {{{row}}}}}"));
+        let told = fault(&["replay", "--shape", "flat", "--values", &path], 64);
+        assert!(told.contains(part), "{told}");
+    }
     let silent = format!("http://127.0.0.1:{}", support::free_port());
     assert!(fault(&["replay", "--prometheus", &silent, "--worker", "ocr"], 69).contains("can't connect"));
 }

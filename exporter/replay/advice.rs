@@ -1,7 +1,7 @@
 //! What `queue-exporter tune` says of one worker: a better row as a diff, with the reason for each change and what it saves on loads that the search
 //! has not seen; or why there is none.
 
-use super::bound::{Limits, bound};
+use super::bound::{Bound, Limits, bounds};
 use super::plan::Plan;
 use super::report::{Terms, duration, share};
 use super::table::{Row, Worker};
@@ -11,7 +11,7 @@ use super::{SECOND, seconds};
 use std::fmt::Write as _;
 
 /// What a tuned row must reach on what it has not seen.
-const IN_TIME: Goal = Goal { share: 0.99, worst: 0.985, reversals_per_hour: f64::INFINITY };
+const IN_TIME: Goal = Goal { share: 0.99, worst: 0.985, reversals_per_hour: f64::INFINITY, killed: u64::MAX };
 
 /// The text for one worker.
 ///
@@ -44,16 +44,15 @@ pub fn advice(
     };
     let plan = worker.plan(terms.cluster);
     let limits = terms.limits(&plan);
-    let least = |workloads: &[Workload]| workloads.iter().map(|workload| bound(workload, limits)).sum::<Option<f64>>();
-    if least(training).is_none() || least(held_out).is_none() {
-        return Err(too_few(worker, training, held_out, limits));
-    }
     let (row, _) = search(training).best(progress);
     let unseen = search(held_out);
     let (before, after) = (unseen.score(&worker.row), unseen.score(&row));
     let [was_in_time, is_in_time] = [&before, &after].map(|score| score.misses(IN_TIME) == 0.0);
     if !was_in_time && !is_in_time {
-        return Err(refusal(worker, &unseen, &plan, &after, terms));
+        return Err(match bounds(&[training, held_out].concat(), limits) {
+            Bound::Impossible => too_few(worker, training, held_out, limits),
+            _ => refusal(worker, &unseen, &plan, &after, terms),
+        });
     }
     // What is found may be good for the loads that it was found on only.
     let stays = was_in_time && (!is_in_time || before.hours <= after.hours);
@@ -62,15 +61,19 @@ pub fn advice(
         format!("{}: tuned on {} loads, and tried on {} others\n", worker.name, training.len(), held_out.len());
     let price = terms.price(worker);
     let discount = if plan.spot_grace.is_some() { 1.0 - terms.prices.spot_discount } else { 1.0 };
-    let least = least(held_out).unwrap_or(0.0) / 3_600.0 * discount;
+    let of_least = |hours: f64| match bounds(held_out, limits) {
+        Bound::Least(least) if least > 0.0 => format!("{:.2} times the least", hours / (least / 3_600.0 * discount)),
+        Bound::Impossible => "and no plan starts all of them in time".into(),
+        _ => "the least is not known".into(),
+    };
     for (name, score) in [("this row", &before), ("tuned", &after)] {
         let _ = writeln!(
             text,
-            "  {name:<10} {:>7} in time, {:>7} in the worst; cost {:.3}, {:.2} times the least; {:.1} reversals an hour, {} killed",
+            "  {name:<10} {:>7} in time, {:>7} in the worst; cost {:.3}, {}; {:.1} reversals an hour, {} killed",
             share(score.share),
             share(score.worst),
             score.hours * price,
-            score.hours / least,
+            of_least(score.hours),
             score.reversals_per_hour,
             score.killed
         );
@@ -148,10 +151,11 @@ fn changes(old: &Row, new: &Row, job_seconds: f64) -> Vec<Change> {
         changes.push(Change {
             old: lines(old),
             new: lines(new),
-            reason: format!(
-                "each job that was seen ends within the grace period of {} s",
-                new.termination_grace_period_seconds
-            ),
+            reason: if new.sees_in_flight() {
+                "busy workers are kept".into()
+            } else {
+                "each job that was seen ends within the grace period".into()
+            },
             undo: |row, old| row.in_flight = old.in_flight.clone(),
         });
     }
@@ -209,15 +213,15 @@ fn changes(old: &Row, new: &Row, job_seconds: f64) -> Vec<Change> {
 fn too_few(worker: &Worker, training: &[Workload], held_out: &[Workload], limits: Limits) -> String {
     let serves = |max: f64| {
         let limits = Limits { max, ..limits };
-        training.iter().chain(held_out).all(|workload| bound(workload, limits).is_some())
+        matches!(bounds(&[training, held_out].concat(), limits), Bound::Least(_))
     };
     let mut enough = limits.max;
     while enough < 100_000.0 && !serves(enough) {
         enough = (enough * 1.25).ceil();
     }
     format!(
-        "{}: with {} workers at most, no plan starts all jobs within {}, not even one that knows what will come. With {enough} some can: raise maxReplicas, \
-         make jobs shorter, or allow more time\n",
+        "{}: with {} workers at most, no plan starts all jobs within {}, not even one that knows what will come, nor with \
+         fewer than about {enough}: raise maxReplicas, make jobs shorter, or allow more time\n",
         worker.name,
         limits.max,
         duration(seconds(limits.objective))

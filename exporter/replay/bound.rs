@@ -3,7 +3,7 @@
 //! Time is cut into bins of length `b`. In each, `n` workers take jobs on average, `u` are added, and by its end `c` seconds of work are
 //! done. Least is `sum(n b + start u)`, where
 //!
-//! - `min <= n <= max`, and what comes in addition is added: `n - n_before <= u`, `0 <= u` (before the first bin there are `min`);
+//! - `min <= n <= max`, and what comes in addition is added: `n - n_before <= u`, `0 <= u` (those of the first bin are there already);
 //! - no more is done than the workers can: `c - c_before <= n slots b`, and nothing is undone: `0 <= c - c_before`;
 //! - what must be over by the end of a bin is done: all work of jobs that came so long before that they must have started within the
 //!   objective and ended; and no more is done than has come.
@@ -11,7 +11,8 @@
 //! Any real schedule that starts all jobs in time gives such numbers (its averages over the bins) at no more than its cost, for
 //! a worker is paid while it starts (`start`: the least time that takes), while it takes jobs, and while it leaves. So the optimum is
 //! a lower bound of that cost: parts of workers and of jobs, and work done out of order, are allowed here alone. A plan that lets
-//! some jobs be late may cost less.
+//! some jobs be late, or that cuts jobs off after they were started, may cost less; and one that has more than `max` workers for a while, for those that leave
+//! still work.
 
 use super::workload::Workload;
 use super::{Micros, SECOND, seconds};
@@ -73,7 +74,9 @@ pub fn program(workload: &Workload, limits: Limits) -> Program {
         all_come += come;
         all_due += due;
         let [workers, added, done] = [3 * place, 3 * place + 1, 3 * place + 2];
-        program.costs.extend([length, seconds(limits.start), 0.0]);
+        // The last bin may be cut short.
+        let length = length.min(seconds(end) - length * place as f64);
+        program.costs.extend([length, if place == 0 { 0.0 } else { seconds(limits.start) }, 0.0]);
         let before = |value: f64| (place > 0).then(|| (value, 3 * place - 3, 3 * place - 1));
         let mut row = |entries: &[(usize, f64)], limit: f64| {
             let row = program.limits.len();
@@ -102,9 +105,34 @@ pub fn program(workload: &Workload, limits: Limits) -> Program {
     program
 }
 
-/// Worker-seconds; `None` where no schedule within the limits starts all jobs in time.
+/// What the program comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// At least so many worker-seconds.
+    Least(f64),
+    /// No schedule within the limits starts all jobs in time.
+    Impossible,
+    /// The solver gave up.
+    Unknown,
+}
+
+/// The least, over several workloads; `Impossible` where it is for any of them.
 #[must_use]
-pub fn bound(workload: &Workload, limits: Limits) -> Option<f64> {
+pub fn bounds(workloads: &[Workload], limits: Limits) -> Bound {
+    workloads.iter().map(|workload| bound(workload, limits)).fold(Bound::Least(0.0), |all, next| match (all, next) {
+        (Bound::Least(all), Bound::Least(next)) => Bound::Least(all + next),
+        (Bound::Impossible, _) | (_, Bound::Impossible) => Bound::Impossible,
+        _ => Bound::Unknown,
+    })
+}
+
+/// Of one workload.
+#[must_use]
+pub fn bound(workload: &Workload, limits: Limits) -> Bound {
+    solve(workload, limits).unwrap_or(Bound::Unknown)
+}
+
+fn solve(workload: &Workload, limits: Limits) -> Option<Bound> {
     let program = program(workload, limits);
     let (rows, columns, values) = split(&program.entries);
     let (height, width) = (program.limits.len(), program.costs.len());
@@ -114,9 +142,12 @@ pub fn bound(workload: &Workload, limits: Limits) -> Option<f64> {
     let cones = [NonnegativeConeT(height)];
     let mut solver = DefaultSolver::new(&nothing, &program.costs, &matrix, &program.limits, &cones, settings).ok()?;
     solver.solve();
-    let solved = matches!(solver.solution.status, SolverStatus::Solved | SolverStatus::AlmostSolved);
-    // The dual value is the one that bounds from below.
-    solved.then_some(solver.solution.obj_val_dual.min(solver.solution.obj_val))
+    match solver.solution.status {
+        // The dual value is the one that bounds from below.
+        SolverStatus::Solved => Some(Bound::Least(solver.solution.obj_val_dual.min(solver.solution.obj_val))),
+        SolverStatus::PrimalInfeasible => Some(Bound::Impossible),
+        _ => None,
+    }
 }
 
 fn split(entries: &[(usize, usize, f64)]) -> (Vec<usize>, Vec<usize>, Vec<f64>) {
@@ -137,16 +168,29 @@ mod tests {
         Workload { jobs, length: 1_800 * SECOND }
     }
 
+    fn least(workload: &Workload) -> f64 {
+        match bound(workload, LIMITS) {
+            Bound::Least(least) => least,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_bin_that_is_cut_short_is_not_paid() {
+        let nothing = Workload { jobs: Vec::new(), length: 100 * SECOND };
+        assert!((least(&nothing) - 220.0).abs() < 0.01, "{}", least(&nothing));
+    }
+
     #[test]
     fn nothing_to_do_costs_the_fewest_workers() {
-        let found = bound(&at_once(0, 1), LIMITS).unwrap();
+        let found = least(&at_once(0, 1));
         assert!((found - 1_920.0).abs() < 0.01, "{found}");
     }
 
     #[test]
     fn a_burst_costs_the_workers_that_it_needs_and_their_starts() {
         // 600 s of work, over by 130 s after it came, in bins of 15 s: within 9 bins more than 4 are needed.
-        let found = bound(&at_once(60, 10), LIMITS).unwrap();
+        let found = least(&at_once(60, 10));
         let needed: f64 = 600.0 / 135.0;
         let least = 1_920.0 + (needed - 1.0) * (20.0 + 135.0);
         assert!((found - least).abs() < 0.05 * (needed - 1.0) * 155.0, "{found}, not {least}");
@@ -154,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_no_plan_can_do_has_no_bound() {
-        assert_eq!(bound(&at_once(600, 10), LIMITS), None);
+        assert_eq!(bound(&at_once(600, 10), LIMITS), Bound::Impossible);
     }
 
     #[test]
@@ -162,7 +206,7 @@ mod tests {
         for shape in SHAPES {
             let scale = Scale { job_seconds: 2.0, slots: 10.0, objective: 120.0, seconds: 3_600.0 };
             let workload = shape.workload(scale, 5);
-            let found = bound(&workload, LIMITS).unwrap();
+            let found = least(&workload);
             assert!(found <= 10.0 * 3_720.0 + 9.0 * 20.0 && found >= workload.work() * 0.9, "{shape:?}: {found}");
         }
     }

@@ -6,8 +6,9 @@ use super::history;
 use super::options::{Load, Options};
 use super::page::page;
 use super::report::{report, table};
+use super::seconds;
 use super::table::{Worker, read};
-use super::workload::{Scale, Workload};
+use super::workload::{Scale, Workload, fits};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -61,44 +62,49 @@ pub async fn replay(options: &Options) -> Result<String, Fault> {
 /// # Errors
 /// See [`Fault`].
 pub async fn tune(options: &Options) -> Result<(String, bool), Fault> {
-    let mut all = Vec::new();
-    match &options.load {
-        Load::Shape { .. } => {
-            // Five that it is tuned on, and five others.
-            let seeds: Vec<u64> =
-                (1..=5).flat_map(|place| [options.seed * 1_000 + place, options.seed * 1_000 + 100 + place]).collect();
-            for seed in seeds {
-                all.push(cases(options, seed).await?);
+    let mut assumed = String::new();
+    // Of each worker what it is tuned on, and what it is tried on.
+    let mut all: Vec<(Worker, [Vec<Workload>; 2])> = Vec::new();
+    if let Load::Shape { .. } = options.load {
+        for place in 1..=5 {
+            for (part, seed) in [place, 100 + place].into_iter().enumerate() {
+                for (number, case) in cases(options, options.seed * 1_000 + seed).await?.into_iter().enumerate() {
+                    if all.len() <= number {
+                        all.push((case.worker, Default::default()));
+                    }
+                    if let Some(parts) = all.get_mut(number).and_then(|(_, parts)| parts.get_mut(part)) {
+                        parts.push(case.workload);
+                    }
+                }
             }
         }
-        _ => {
-            let whole = cases(options, options.seed).await?;
-            let days: Vec<Vec<Workload>> = whole.iter().map(|case| case.workload.days()).collect();
-            let fewest = days.iter().map(Vec::len).min().unwrap_or(0);
-            for day in 0..fewest {
-                let part = |(case, days): (&Case, &Vec<Workload>)| {
-                    let workload = days.get(day)?.clone();
-                    Some(Case { worker: case.worker.clone(), workload, assumptions: case.assumptions.clone() })
-                };
-                all.push(whole.iter().zip(&days).filter_map(part).collect());
+    } else {
+        for case in cases(options, options.seed).await? {
+            let mut parts: [Vec<Workload>; 2] = Default::default();
+            let (days, least) = (case.workload.days(), 10.0 * case.worker.row.objective());
+            if days.len() < 2 || days.iter().any(|day| seconds(day.length) < least) {
+                return Err(Fault::Given(format!(
+                    "worker {}: the load is too short to be tuned on one part and tried on another; give two days, or {:.0} minutes at least",
+                    case.worker.name,
+                    4.0 * least / 60.0
+                )));
             }
-            if all.len() < 2 {
-                return Err(Fault::Given(
-                    "the load is too short to be tuned on one part and tried on another; give two days or more".into(),
-                ));
+            // By turns, so that both have each time of the week.
+            for (place, day) in days.into_iter().enumerate() {
+                if let Some(parts) = parts.get_mut(place % 2) {
+                    parts.push(day);
+                }
             }
+            for assumption in &case.assumptions {
+                assumed += &format!("{}: {assumption}\n", case.worker.name);
+            }
+            all.push((case.worker, parts));
         }
     }
-    let workers: Vec<Worker> = all.first().into_iter().flatten().map(|case| case.worker.clone()).collect();
-    let (mut text, mut kept) = (String::new(), true);
-    for (place, worker) in workers.iter().enumerate() {
-        let parts: Vec<Workload> = all.iter().filter_map(|cases| Some(cases.get(place)?.workload.clone())).collect();
-        // By turns, so that a week is in both.
-        let (training, held_out): (Vec<_>, Vec<_>) = parts.into_iter().enumerate().partition(|(part, _)| part % 2 == 0);
-        let [training, held_out] =
-            [training, held_out].map(|parts| parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>());
-        let found = advice::advice(worker, &training, &held_out, &options.terms, options.keep_busy, |share| {
-            progress(&worker.name, "tuning", share)
+    let (mut text, mut kept) = (assumed, true);
+    for (worker, [training, held_out]) in &all {
+        let found = advice::advice(worker, training, held_out, &options.terms, options.keep_busy, |share| {
+            progress(&worker.name, "tuning", share);
         });
         kept &= found.is_ok();
         text += &found.unwrap_or_else(|refusal| refusal);
@@ -127,26 +133,28 @@ async fn cases(options: &Options, seed: u64) -> Result<Vec<Case>, Fault> {
                     objective: row.objective(),
                     seconds: hours * 3_600.0,
                 };
+                fits(scale.slots / scale.job_seconds * scale.seconds, scale.seconds).map_err(Fault::Given)?;
                 let workload = shape.workload(scale, seed);
                 Ok(Case { worker, workload, assumptions: Vec::new() })
             })
             .collect(),
         Load::Csv(path) => {
             let text = read_file(path, "--csv")?;
+            let wanted = |name: &str| name.is_empty() || workers.iter().any(|worker| worker.name == name);
             let takes = |name: &str, rng: &mut Rng| {
                 let worker =
                     workers.iter().find(|worker| worker.name == name || name.is_empty() && workers.len() == 1)?;
                 (worker.row.job_seconds > 0.0).then(|| -(1.0 - rng.f64()).ln() * worker.row.job_seconds)
             };
-            let found = csv::read(text.as_bytes(), takes, seed)
+            let found = csv::read(text.as_bytes(), wanted, takes, seed)
                 .map_err(|fault| Fault::Given(format!("{}: {fault}", path.display())))?;
             of_file(workers, found).map_err(|fault| Fault::Given(format!("{}: {fault}", path.display())))
         }
-        Load::Prometheus { url, days, header } => {
+        Load::Prometheus { url, days, matchers, header } => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
             let end = now / 60 * 60;
             let span = (end - (days * 1_440.0) as u64 * 60, end);
-            let source = history::Source { url: url.clone(), header: header.clone(), span };
+            let source = history::Source { url: url.clone(), matchers: matchers.clone(), header: header.clone(), span };
             let mut cases = Vec::new();
             for worker in workers {
                 let asked =
@@ -170,7 +178,7 @@ async fn cases(options: &Options, seed: u64) -> Result<Vec<Case>, Fault> {
                 assumptions.push(
                     "jobs come at random moments of their minutes, and how long each takes is exponential".into(),
                 );
-                let workload = found.workload(takes, seed);
+                let workload = found.workload(takes, seed).map_err(Fault::Given)?;
                 cases.push(Case { worker, workload, assumptions });
             }
             Ok(cases)
@@ -181,12 +189,12 @@ async fn cases(options: &Options, seed: u64) -> Result<Vec<Case>, Fault> {
 /// The workloads of a file for the workers that they are of.
 fn of_file(workers: Vec<Worker>, mut found: BTreeMap<String, Workload>) -> Result<Vec<Case>, String> {
     if let (Some(workload), [worker]) = (found.get(""), workers.as_slice()) {
-        return Ok(vec![Case { worker: worker.clone(), workload: workload.clone(), assumptions: Vec::new() }]);
+        return Ok(vec![Case { worker: worker.clone(), workload: workload.clone(), assumptions: of_counts() }]);
     }
     let names = workers.iter().map(|worker| worker.name.as_str()).collect::<Vec<_>>().join(", ");
     let cases: Vec<Case> = workers
         .into_iter()
-        .filter_map(|worker| Some(Case { workload: found.remove(&worker.name)?, worker, assumptions: Vec::new() }))
+        .filter_map(|worker| Some(Case { workload: found.remove(&worker.name)?, worker, assumptions: of_counts() }))
         .collect();
     if cases.is_empty() {
         return Err(format!(
@@ -194,6 +202,11 @@ fn of_file(workers: Vec<Worker>, mut found: BTreeMap<String, Workload>) -> Resul
         ));
     }
     Ok(cases)
+}
+
+/// What is assumed of a file's lines.
+fn of_counts() -> Vec<String> {
+    vec!["of lines with a count, jobs come at random moments; without seconds they take times that are exponential about jobSeconds".into()]
 }
 
 fn job_seconds(worker: &Worker) -> Result<f64, Fault> {

@@ -1,12 +1,15 @@
 //! Workloads from a CSV file with a header: `time`, and `seconds` (what the job takes), or `jobs` (how many came in the time up to the next line), or
 //! both; `worker` where the file holds those of several. A time is a number of seconds, or RFC 3339.
 
-use super::workload::{Job, Workload};
+use super::workload::{Job, Workload, fits};
 use super::{Micros, micros};
 use fastrand::Rng;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::io::Read;
+
+/// The largest number of a line: a year in seconds, and more jobs than are replayed.
+const LARGEST: f64 = 31_536_000.0;
 
 /// One line.
 struct Line {
@@ -15,13 +18,14 @@ struct Line {
     jobs: Option<u64>,
 }
 
-/// Reads the workloads of all workers in it; one without a `worker` column is under `""`. Where a line does not say how long a job takes,
-/// `takes` does, given the worker's name.
+/// Reads the workloads of those workers in it that are wanted; one without a `worker` column is under `""`. Where a line does not say how long
+/// a job takes, `takes` does, given the worker's name.
 ///
 /// # Errors
 /// The first fault with its line, and the remedy.
 pub fn read(
     text: impl Read,
+    wanted: impl Fn(&str) -> bool,
     takes: impl Fn(&str, &mut Rng) -> Option<f64>,
     seed: u64,
 ) -> Result<BTreeMap<String, Workload>, String> {
@@ -40,29 +44,31 @@ pub fn read(
             |column: Option<usize>| column.and_then(|column| record.get(column)).filter(|text| !text.is_empty());
         let number = |column: Option<usize>, name: &str| match field(column).map(|text| (text, text.parse::<f64>())) {
             None => Ok(None),
-            Some((_, Ok(number))) if number.is_finite() && number >= 0.0 => Ok(Some(number)),
-            Some((text, _)) => Err(about(&format!("{name} is {text:?}; it must be a number of 0 or more"))),
+            Some((_, Ok(number))) if (0.0..=LARGEST).contains(&number) => Ok(Some(number)),
+            Some((text, _)) => Err(about(&format!("{name} is {text:?}; it must be a number from 0 to {LARGEST}"))),
         };
         let text = field(Some(time)).ok_or_else(|| about("no time"))?;
         let at = parse_time(text).ok_or_else(|| about(&format!("time is {text:?}; it must be seconds or RFC 3339")))?;
         let line = Line {
             time: at,
             seconds: number(seconds, "seconds")?,
-            jobs: number(jobs, "jobs")?.map(|jobs| jobs as u64),
+            jobs: number(jobs, "jobs")?.map(|jobs| jobs.round() as u64),
         };
         lines.entry(field(worker).unwrap_or_default().into()).or_default().push(line);
     }
     let first = lines.values().flatten().map(|line| line.time).fold(f64::INFINITY, f64::min);
     let mut workloads = BTreeMap::new();
-    for (name, mut lines) in lines {
+    for (name, mut lines) in lines.into_iter().filter(|(name, _)| wanted(name)) {
         lines.sort_by(|a, b| a.time.total_cmp(&b.time));
+        let last = lines.last().map_or(first, |line| line.time);
+        fits(lines.iter().map(|line| line.jobs.unwrap_or(1) as f64).sum(), last - first)?;
         let workload = workload(&lines, first, |rng| takes(&name, rng), seed).ok_or_else(|| {
             format!("how long a job takes is not known for worker {name:?}; add a column `seconds`, or jobSeconds to its row")
         })?;
         workloads.insert(name, workload);
     }
     if workloads.is_empty() {
-        Err("no line after the first; there must be one for each job, or for each count".into())
+        Err("no line of the workers; there must be one for each job, or for each count".into())
     } else {
         Ok(workloads)
     }
@@ -102,7 +108,7 @@ mod tests {
     use super::*;
 
     fn read_text(text: &str) -> Result<BTreeMap<String, Workload>, String> {
-        read(text.as_bytes(), |name, _| (name != "unknown").then_some(2.0), 1)
+        read(text.as_bytes(), |_| true, |name, _| (name != "unknown").then_some(2.0), 1)
     }
 
     #[test]
@@ -127,8 +133,8 @@ mod tests {
         for (text, fault) in [
             ("when\n1\n", "the first line has no column `time`"),
             ("time,seconds\nsoon,1\n", "line 2: time is \"soon\"; it must be seconds or RFC 3339"),
-            ("time,seconds\n1,1\n2,-3\n", "line 3: seconds is \"-3\"; it must be a number of 0 or more"),
-            ("time,seconds\n", "no line after the first"),
+            ("time,seconds\n1,1\n2,-3\n", "line 3: seconds is \"-3\"; it must be a number from 0 to"),
+            ("time,seconds\n", "no line of the workers"),
             ("time,worker\n1,unknown\n", "how long a job takes is not known for worker \"unknown\""),
         ] {
             let found = read_text(text).unwrap_err();

@@ -1,6 +1,6 @@
 //! Workloads from what Prometheus kept of the exporter's own series: how many jobs came in each minute, and by Little's law how long one takes.
 
-use super::workload::{Job, Workload};
+use super::workload::{Job, Workload, fits};
 use super::{SECOND, micros};
 use fastrand::Rng;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Source {
     /// Its address, `http://` or `https://`, with what comes before `/api/v1`.
     pub url: String,
+    /// More matchers for the series, such as `namespace="jobs"`.
+    pub matchers: Option<String>,
     /// A header to send along, such as `Authorization: Bearer ...`.
     pub header: Option<(String, String)>,
     /// From when on until when, in seconds since 1970.
@@ -45,13 +48,16 @@ pub struct History {
     pub assumptions: Vec<String>,
 }
 
-/// Asks for the history of one queue. `progress` is told the share that is there.
+/// Asks for the history of one queue, of which several exporters may each have kept their own. `progress` is told the share that is there.
 ///
 /// # Errors
 /// Where Prometheus can't be reached, refuses, or has nothing of the queue: with the remedy.
 pub async fn ask(source: &Source, queue: &str, mut progress: impl FnMut(f64)) -> Result<History, String> {
     let label = queue.replace('\\', "\\\\").replace('"', "\\\"");
-    let series = |metric: &str| format!("max({metric}{{queue=\"{label}\"}})");
+    let series = |metric: &str| match &source.matchers {
+        Some(more) => format!("{metric}{{queue=\"{label}\",{more}}}"),
+        None => format!("{metric}{{queue=\"{label}\"}}"),
+    };
     let names = [
         "redis_queue_arrivals_total",
         "redis_queue_processed_total",
@@ -64,8 +70,8 @@ pub async fn ask(source: &Source, queue: &str, mut progress: impl FnMut(f64)) ->
         progress((place + 1) as f64 / names.len() as f64);
     }
     let [arrivals, processed, in_flight, gaps] =
-        <[Vec<Option<f64>>; 4]>::try_from(found).map_err(|_| "no answer".to_string())?;
-    if arrivals.iter().flatten().count() < 2 {
+        <[Vec<Samples>; 4]>::try_from(found).map_err(|_| "no answer".to_string())?;
+    if !arrivals.iter().any(|series| series.iter().flatten().count() >= 2) {
         return Err(format!(
             "Prometheus at {} has no redis_queue_arrivals_total of queue {queue:?} in that time; see whether the exporter was scraped, \
              and whether the queue's label is the worker's name",
@@ -75,19 +81,17 @@ pub async fn ask(source: &Source, queue: &str, mut progress: impl FnMut(f64)) ->
     Ok(history(&arrivals, &processed, &in_flight, &gaps))
 }
 
-/// What series with a sample a minute say together.
+/// A sample a minute; `None` where there is none.
+pub type Samples = Vec<Option<f64>>;
+
+/// What the series of one or more exporters say together. Each sees the same queue: of each minute the largest count is taken.
 #[must_use]
-pub fn history(
-    arrivals: &[Option<f64>],
-    processed: &[Option<f64>],
-    in_flight: &[Option<f64>],
-    gaps: &[Option<f64>],
-) -> History {
+pub fn history(arrivals: &[Samples], processed: &[Samples], in_flight: &[Samples], gaps: &[Samples]) -> History {
     let mut assumptions = Vec::new();
     let (came, resets, missing) = growth(arrivals);
     if resets > 0 {
         assumptions.push(format!(
-            "the counter of arrivals began anew {resets} times; what it then held is taken to have come in that minute"
+            "a counter of arrivals began anew {resets} times; what it then held is taken to have come in that minute"
         ));
     }
     if missing > 0 {
@@ -106,37 +110,61 @@ pub fn history(
     }
     // Jobs in flight on average over the rate at which they are done (Little's law), over minutes in which both are known.
     let (done, ..) = growth(processed);
-    let pairs = done.iter().zip(in_flight.iter().skip(1)).filter_map(|(done, busy)| Some((((*done)?), (*busy)?)));
+    let busy = |minute: usize| in_flight.iter().filter_map(|series| *series.get(minute)?).reduce(f64::max);
+    let pairs = done.iter().enumerate().filter_map(|(minute, done)| Some(((*done)?, busy(minute + 1)?)));
     let (done, busy) = pairs.fold((0.0, 0.0), |(all, sum), (done, busy)| (all + done, sum + busy * STEP as f64));
     let job_seconds = (done >= 100.0 && busy > 0.0).then(|| busy / done);
-    History { arrivals: came, job_seconds, assumptions }
+    // Before the first sample and after the last there was nobody who counted.
+    let known = |count: &Option<f64>| count.is_some();
+    let (first, last) = (came.iter().position(known), came.iter().rposition(known));
+    let watched = first.zip(last).and_then(|(first, last)| came.get(first..=last)).unwrap_or_default().to_vec();
+    if watched.len() < came.len() {
+        assumptions.push(format!(
+            "the series cover {:.1} of the {:.1} days that were asked for; only these are replayed",
+            watched.len() as f64 / 1_440.0,
+            came.len() as f64 / 1_440.0
+        ));
+    }
+    History { arrivals: watched, job_seconds, assumptions }
 }
 
-/// From each sample to the next, how often it fell, and how many samples are missing.
-fn growth(samples: &[Option<f64>]) -> (Vec<Option<f64>>, usize, usize) {
-    let mut grown = vec![None; samples.len().saturating_sub(1)];
-    let (mut last, mut resets, mut missing): (Option<(usize, f64)>, _, _) = (None, 0, 0);
-    for (place, sample) in samples.iter().enumerate() {
-        let Some(value) = *sample else { continue };
-        if let Some((before, was)) = last {
-            // After a reset all that it holds is new: as rate() in Prometheus has it.
-            let growth = if value < was { value } else { value - was };
-            resets += usize::from(value < was);
-            missing += place - before - 1;
-            for grown in grown.iter_mut().take(place).skip(before) {
-                *grown = Some(growth / (place - before) as f64);
+/// From each minute to the next, how often one fell, and how many minutes are missing in all of them.
+fn growth(all: &[Samples]) -> (Samples, usize, usize) {
+    let length = all.iter().map(Vec::len).max().unwrap_or(0);
+    let mut grown: Samples = vec![None; length.saturating_sub(1)];
+    let (mut resets, mut seen) = (0, vec![false; length]);
+    for samples in all {
+        let mut last: Option<(usize, f64)> = None;
+        for (place, sample) in samples.iter().enumerate() {
+            let Some(value) = *sample else { continue };
+            if let Some(seen) = seen.get_mut(place) {
+                *seen = true;
             }
+            if let Some((before, was)) = last {
+                // After a reset all that it holds is new: as rate() in Prometheus has it.
+                let growth = if value < was { value } else { value - was };
+                resets += usize::from(value < was);
+                let each = growth / (place - before) as f64;
+                for grown in grown.iter_mut().take(place).skip(before) {
+                    *grown = Some(grown.map_or(each, |other: f64| other.max(each)));
+                }
+            }
+            last = Some((place, value));
         }
-        last = Some((place, value));
     }
-    (grown, resets, missing)
+    let (first, last) = (seen.iter().position(|seen| *seen), seen.iter().rposition(|seen| *seen));
+    let between = first.zip(last).and_then(|(first, last)| seen.get(first..=last)).unwrap_or_default();
+    (grown, resets, between.iter().filter(|seen| !**seen).count())
 }
 
 impl History {
     /// Jobs at random moments of their minutes; how long each takes is exponential about `job_seconds`.
-    #[must_use]
-    pub fn workload(&self, job_seconds: f64, seed: u64) -> Workload {
+    ///
+    /// # Errors
+    /// Where there are more than can be replayed.
+    pub fn workload(&self, job_seconds: f64, seed: u64) -> Result<Workload, String> {
         let mut rng = Rng::with_seed(seed);
+        fits(self.arrivals.iter().flatten().sum(), self.arrivals.len() as f64 * STEP as f64)?;
         let mut jobs = Vec::new();
         // Parts of a job are carried over.
         let mut due = 0.0;
@@ -150,7 +178,7 @@ impl History {
             }
         }
         jobs.sort_by_key(|job| job.at);
-        Workload { jobs, length: self.arrivals.len() as u64 * STEP * SECOND }
+        Ok(Workload { jobs, length: self.arrivals.len() as u64 * STEP * SECOND })
     }
 }
 
@@ -168,13 +196,15 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Series {
+    metric: serde_json::Value,
     values: Vec<(f64, String)>,
 }
 
-/// One series over the span, a sample for each step.
-async fn range(source: &Source, query: &str) -> Result<Vec<Option<f64>>, String> {
+/// All series of a query over the span, a sample for each step.
+async fn range(source: &Source, query: &str) -> Result<Vec<Samples>, String> {
     let (start, end) = source.span;
-    let mut samples = vec![None; usize::try_from((end - start) / STEP + 1).unwrap_or(0)];
+    let length = usize::try_from((end - start) / STEP + 1).unwrap_or(0);
+    let mut all: BTreeMap<String, Samples> = BTreeMap::new();
     let mut from = start;
     while from <= end {
         let to = end.min(from + (MOST - 1) * STEP);
@@ -184,22 +214,27 @@ async fn range(source: &Source, query: &str) -> Result<Vec<Option<f64>>, String>
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|_| format!("what answers at {} is no Prometheus", source.url))?;
         let Some(data) = answer.data else { return Err(format!("Prometheus at {}: {}", source.url, answer.error)) };
-        for (time, value) in data.result.into_iter().flat_map(|series| series.values) {
-            let place = ((time - start as f64) / STEP as f64).round() as usize;
-            if let Some(sample) = samples.get_mut(place) {
-                *sample = value.parse().ok().filter(|value: &f64| value.is_finite());
+        for series in data.result {
+            let samples = all.entry(series.metric.to_string()).or_insert_with(|| vec![None; length]);
+            for (time, value) in series.values {
+                let place = ((time - start as f64) / STEP as f64).round() as usize;
+                if let Some(sample) = samples.get_mut(place) {
+                    *sample = value.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
+                }
             }
         }
         from = to + STEP;
     }
-    Ok(samples)
+    Ok(all.into_values().collect())
 }
 
 async fn get(source: &Source, path: &str) -> Result<Bytes, String> {
     let answer = async {
         let url: hyper::Uri =
             source.url.parse().map_err(|_| "the URL is none; write http://HOST:PORT or https://HOST".to_string())?;
-        let host = url.host().ok_or("the URL has no host; write http://HOST:PORT or https://HOST")?.to_string();
+        let host = url.host().ok_or("the URL has no host; write http://HOST:PORT or https://HOST")?;
+        // As a URL has an IPv6 address.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
         let secure = url.scheme_str() == Some("https");
         let port = url.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let stream =
@@ -250,26 +285,35 @@ where
 mod tests {
     use super::*;
 
+    fn some<const N: usize>(values: [f64; N]) -> Vec<Samples> {
+        vec![values.map(Some).to_vec()]
+    }
+
     #[test]
     fn counters_with_gaps_and_resets() {
-        let arrivals = [Some(100.0), Some(160.0), None, Some(280.0), Some(30.0), Some(90.0)];
-        let processed = [Some(0.0), Some(60.0), Some(120.0), Some(180.0), Some(240.0), Some(300.0)];
-        let history = history(
-            &arrivals,
-            &processed,
-            &[Some(4.0); 6],
-            &[Some(0.0), Some(0.0), Some(2.0), Some(2.0), Some(2.0), Some(2.0)],
-        );
+        let arrivals = vec![vec![None, Some(100.0), Some(160.0), None, Some(280.0), Some(30.0), Some(90.0), None]];
+        let processed = some([0.0, 0.0, 60.0, 120.0, 180.0, 240.0, 300.0, 300.0]);
+        let gaps = some([0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+        let history = history(&arrivals, &processed, &some([4.0; 8]), &gaps);
         assert_eq!(history.arrivals, [60.0, 60.0, 60.0, 30.0, 60.0].map(Some));
-        assert_eq!(history.job_seconds, Some(4.0));
-        assert_eq!(history.assumptions.len(), 3, "{:?}", history.assumptions);
-        let workload = history.workload(4.0, 1);
+        // 28 job-minutes of 60 s over 300 jobs
+        assert_eq!(history.job_seconds, Some(28.0 * 60.0 / 300.0));
+        assert_eq!(history.assumptions.len(), 4, "{:?}", history.assumptions);
+        let workload = history.workload(4.0, 1).unwrap();
         assert_eq!((workload.jobs.len(), workload.length), (270, 300 * SECOND));
     }
 
     #[test]
+    fn two_exporters_see_the_same_jobs_whichever_restarts() {
+        let one = vec![Some(1_000.0), Some(1_060.0), Some(0.0), Some(60.0)];
+        let other = vec![Some(500.0), Some(560.0), Some(620.0), Some(680.0)];
+        let history = history(&[one, other], &[], &[], &[]);
+        assert_eq!(history.arrivals, [60.0, 60.0, 60.0].map(Some));
+    }
+
+    #[test]
     fn too_few_jobs_say_nothing_of_how_long_one_takes() {
-        let history = history(&[Some(0.0), Some(3.0)], &[Some(0.0), Some(3.0)], &[Some(1.0); 2], &[None, None]);
+        let history = history(&some([0.0, 3.0]), &some([0.0, 3.0]), &some([1.0, 1.0]), &[]);
         assert_eq!(history.job_seconds, None);
     }
 }

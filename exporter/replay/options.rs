@@ -4,11 +4,11 @@ use super::report::{Prices, Terms};
 use super::simulate::Around;
 use super::table::Cluster;
 use super::workload::{SHAPES, Shape};
-use super::{Micros, micros};
+use super::{Micros, SECOND, micros};
 use crate::config::parse_duration;
 use lexopt::Parser;
 use lexopt::prelude::{Long, ValueExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What `queue-exporter replay --help` says.
 pub const HELP: &str = "\
@@ -29,7 +29,8 @@ The load, one of:
   --csv FILE          a line for each job or count: time,seconds or time,jobs; a column worker where there are several
   --prometheus URL    what it kept of this exporter's series; the queue's label is the worker's name
       --days N        as long ago as this: 7
-      --header TEXT   sent along, such as 'Authorization: Bearer ...'
+      --match TEXT    more matchers for its series, such as namespace='jobs'
+      --header-file F a file with a line to send along, such as Authorization: Bearer ...
 
 What is around it:
   --start 20s..60s    from a pod's creation until it takes jobs: with its image, and a node for it
@@ -53,7 +54,7 @@ pub enum Load {
     /// Read from a file.
     Csv(PathBuf),
     /// Asked of a Prometheus.
-    Prometheus { url: String, days: f64, header: Option<(String, String)> },
+    Prometheus { url: String, days: f64, matchers: Option<String>, header: Option<(String, String)> },
 }
 
 /// All arguments.
@@ -84,7 +85,7 @@ impl Options {
     /// The first fault, which names the option and the remedy.
     pub fn parse(arguments: &mut Parser) -> Result<Option<Self>, lexopt::Error> {
         let (mut shape, mut csv, mut prometheus) = (None, None, None);
-        let (mut hours, mut days, mut header) = (6.0, 7.0, None);
+        let (mut hours, mut days, mut matchers, mut header) = (None, None, None, None);
         let mut options = Self {
             values: Vec::new(),
             workers: Vec::new(),
@@ -106,14 +107,15 @@ impl Options {
                 Long("values") => options.values.push(arguments.value()?.into()),
                 Long("worker") => options.workers.push(arguments.value()?.string()?),
                 Long("shape") => shape = Some(shape_named(&arguments.value()?.string()?)?),
-                Long("hours") => hours = number(arguments, "--hours", 0.1, 24.0 * 366.0)?,
-                Long("seed") => options.seed = arguments.value()?.parse()?,
+                Long("hours") => hours = Some(number(arguments, "--hours", 0.1, 24.0 * 366.0)?),
+                Long("seed") => options.seed = number(arguments, "--seed", 0.0, 1e9)? as u64,
                 Long("csv") => csv = Some(arguments.value()?.into()),
                 Long("prometheus") => prometheus = Some(arguments.value()?.string()?),
-                Long("days") => days = number(arguments, "--days", 0.04, 366.0)?,
-                Long("header") => header = Some(header_of(&arguments.value()?.string()?)?),
+                Long("days") => days = Some(number(arguments, "--days", 0.04, 366.0)?),
+                Long("match") => matchers = Some(arguments.value()?.string()?),
+                Long("header-file") => header = Some(header_of(&PathBuf::from(arguments.value()?))?),
                 Long("start") => around.start = range(&arguments.value()?.string()?)?,
-                Long("scrape") => around.scrape = time(arguments, "--scrape")?.max(1),
+                Long("scrape") => around.scrape = time(arguments, "--scrape")?.max(SECOND / 10),
                 Long("lag") => around.lag = time(arguments, "--lag")?,
                 Long("kubernetes") => cluster.tolerance_is_set = is_135(&arguments.value()?.string()?)?,
                 Long("busy-cpu") => cluster.busy_cpu = Some(number(arguments, "--busy-cpu", 0.01, 100.0)?),
@@ -135,11 +137,23 @@ impl Options {
         }
         around.seed = options.seed;
         options.load = match (shape, csv, prometheus) {
-            (Some(shape), None, None) => Load::Shape { shape, hours },
+            (Some(shape), None, None) => Load::Shape { shape, hours: hours.unwrap_or(6.0) },
             (None, Some(file), None) => Load::Csv(file),
-            (None, None, Some(url)) => Load::Prometheus { url, days, header },
+            (None, None, Some(url)) => {
+                let (days, matchers, header) = (days.unwrap_or(7.0), matchers.clone(), header.clone());
+                Load::Prometheus { url: plain(url)?, days, matchers, header }
+            }
             _ => return Err("no load, or more than one; give one of --shape, --csv and --prometheus".into()),
         };
+        let of_shape = hours.is_some() && !matches!(options.load, Load::Shape { .. });
+        let of_prometheus = (days.is_some() || matchers.is_some() || header.is_some())
+            && !matches!(options.load, Load::Prometheus { .. });
+        if of_shape || of_prometheus {
+            return Err(
+                "--hours goes with --shape, and --days, --match and --header-file with --prometheus; leave it out"
+                    .into(),
+            );
+        }
         Ok(Some(options))
     }
 }
@@ -179,10 +193,23 @@ fn is_135(text: &str) -> Result<bool, String> {
     }
 }
 
-fn header_of(text: &str) -> Result<(String, String), String> {
-    let both = text.split_once(':').map(|(name, value)| (name.trim().to_string(), value.trim().to_string()));
+/// Without a name and password, which would be in every message.
+fn plain(url: String) -> Result<String, String> {
+    let authority = url.split("//").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if authority.contains('@') {
+        return Err(
+            "--prometheus holds a name or password; give them with --header-file, as Authorization: Basic ...".into()
+        );
+    }
+    Ok(url)
+}
+
+fn header_of(path: &Path) -> Result<(String, String), String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("--header-file: can't read {}: {error}", path.display()))?;
+    let both = text.trim().split_once(':').map(|(name, value)| (name.trim().to_string(), value.trim().to_string()));
     // Not repeated: it may hold a secret.
-    both.ok_or("--header has no colon; write NAME: VALUE".into())
+    both.ok_or("--header-file holds no colon; write NAME: VALUE".into())
 }
 
 #[cfg(test)]
@@ -215,7 +242,9 @@ mod tests {
             ("--shape flat --hours many", "--hours is \"many\"; it must be a number"),
             ("--shape flat --start 60s..20s", "--start is \"60s..20s\"; it must be a duration or two"),
             ("--shape flat --kubernetes new", "--kubernetes is \"new\"; it must be a version"),
-            ("--prometheus http://x --header secret", "--header has no colon; write NAME: VALUE"),
+            ("--prometheus http://x --header-file /nowhere", "--header-file: can't read /nowhere"),
+            ("--prometheus http://me:secret@x", "--prometheus holds a name or password; give them with --header-file"),
+            ("--csv x --hours 3", "--hours goes with --shape"),
         ] {
             let found = parse(text).unwrap_err();
             assert!(found.starts_with(fault), "{found}");

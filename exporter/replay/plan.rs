@@ -97,6 +97,15 @@ fn milli(value: f64) -> i64 {
 }
 
 impl Trigger {
+    /// Whether KEDA takes it for a reason to have a worker at all: anything over 0. Processors alone bring none from 0.
+    #[must_use]
+    pub fn is_active(self, sample: &Sample, ready: i32) -> bool {
+        match self.read(sample, ready, 0) {
+            Some(Reading::Average { value, .. } | Reading::Value { value, .. }) => value > 0,
+            Some(Reading::Utilization { .. }) | None => false,
+        }
+    }
+
     /// What the HPA gets to read; `None` where there is no answer.
     #[must_use]
     pub fn read(self, sample: &Sample, ready: i32, unready: i32) -> Option<Reading> {

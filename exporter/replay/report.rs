@@ -1,6 +1,6 @@
 //! What a worker's plan came to, beside its rivals and the least that any plan could cost: as numbers, as a table and as JSON.
 
-use super::bound::{Limits, bound};
+use super::bound::{Bound, Limits, bound};
 use super::micros;
 use super::outcome::{Moment, Outcome};
 use super::plan::Plan;
@@ -135,7 +135,20 @@ pub fn report(worker: &Worker, workload: &Workload, terms: &Terms, assumptions: 
     }
     // On spot nodes it would cost less by no more than their discount.
     let discount = if plan.spot_grace.is_some() { 1.0 - terms.prices.spot_discount } else { 1.0 };
-    let least = bound(workload, terms.limits(&plan)).map(|seconds| seconds / 3_600.0 * price * discount);
+    let least = match bound(workload, terms.limits(&plan)) {
+        Bound::Least(seconds) => Some(seconds / 3_600.0 * price * discount),
+        Bound::Impossible => {
+            assumptions.push("with so many workers at most, no plan starts all jobs in time".into());
+            None
+        }
+        Bound::Unknown => {
+            assumptions.push("what any plan costs at least could not be worked out".into());
+            None
+        }
+    };
+    if price == 0.0 {
+        assumptions.push("the row has no resources.requests, so that nothing costs anything".into());
+    }
     Report {
         worker: worker.name.clone(),
         jobs: own.jobs,
@@ -219,10 +232,9 @@ pub fn table(report: &Report) -> String {
             line.killed
         );
     }
-    let _ = match report.least_cost {
-        Some(least) => writeln!(text, "  {:<24}{:>8}{:>52.3}", "least, if all in time", "100.0%", least),
-        None => writeln!(text, "  with so many workers at most, no plan starts all jobs in time"),
-    };
+    if let Some(least) = report.least_cost {
+        let _ = writeln!(text, "  {:<24}{:>8}{:>52.3}", "least, if all in time", "100.0%", least);
+    }
     for assumption in &report.assumptions {
         let _ = writeln!(text, "  - {assumption}");
     }

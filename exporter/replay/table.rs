@@ -1,9 +1,9 @@
 //! The chart's table of workers, as `helm install --values FILE` takes it: its rows on top of the chart's own values, and what the
 //! templates make of each.
 
+use super::SECOND;
 use super::hpa::{Amount, Behavior, Rules, Select, Step, TOLERANCE};
 use super::plan::{Asked, Plan, Trigger};
-use super::{SECOND, micros};
 use crate::config::parse_duration;
 use crate::spec::Policy;
 use serde::Deserialize;
@@ -14,6 +14,9 @@ const CHART: &str = include_str!("../../keda/chart/values.yaml");
 
 /// Maps of a row that are filled up key by key, as `_workers.tpl` does; all else is replaced whole.
 const FILLED: [&str; 7] = ["image", "scaleDown", "scaleUp", "spot", "job", "resources", "rollingUpdate"];
+
+/// Keys of a row that `workerDefaults` has no values for.
+const OWN: [&str; 6] = ["queue", "minReplicas", "maxReplicas", "scaleUpDepth", "scaleDownDepth", "objectiveAge"];
 
 /// One row that is scaled.
 #[derive(Clone, Debug)]
@@ -148,6 +151,9 @@ fn merge(into: &mut Value, from: Value) {
 fn worker(name: &str, defaults: &Value, given: &Value, trigger: &str) -> Result<Worker, String> {
     let mut row = defaults.as_object().ok_or("workerDefaults is no map")?.clone();
     for (key, value) in given.as_object().ok_or("the row is no map")? {
+        if !row.contains_key(key) && !OWN.contains(&key.as_str()) {
+            return Err(format!("unknown key {key}; see the chart's values.yaml"));
+        }
         match (row.get_mut(key), value) {
             (Some(Value::Object(default)), Value::Object(value)) if FILLED.contains(&key.as_str()) => {
                 default.extend(value.clone());
@@ -157,8 +163,9 @@ fn worker(name: &str, defaults: &Value, given: &Value, trigger: &str) -> Result<
             }
         }
     }
-    let row: Row =
-        serde_json::from_value(row.into()).map_err(|error| format!("{error}; see the chart's values.yaml"))?;
+    let row: Row = serde_path_to_error::deserialize(Value::from(row)).map_err(|error| {
+        format!("{} is not as it should be: {}; see the chart's values.yaml", error.path(), error.inner())
+    })?;
     check(&row, trigger)?;
     let quantity = |name: &str| match row.resources.requests.get(name) {
         Some(Value::String(text)) => {
@@ -175,10 +182,16 @@ fn worker(name: &str, defaults: &Value, given: &Value, trigger: &str) -> Result<
     if !row.cron.is_empty() {
         left_out.push("cron: a replay has no time of day".into());
     }
+    if row.spot.enabled {
+        left_out.push(
+            "spot: floor and spot workers are scaled as one, so that the last spot worker goes without KEDA's cooldown"
+                .into(),
+        );
+    }
     Ok(Worker { name: name.into(), row, trigger: trigger.into(), requests, left_out })
 }
 
-/// What the chart refuses, in its words.
+/// What the chart and its schema refuse of the values that are used here, in their words.
 fn check(row: &Row, trigger: &str) -> Result<(), String> {
     let Row { min_replicas: min, max_replicas: max, scale_up_depth: up, scale_down_depth: down, .. } = row;
     if *min < 0 || *max < 1 {
@@ -198,8 +211,26 @@ fn check(row: &Row, trigger: &str) -> Result<(), String> {
             row.objective_age
         ));
     }
-    if row.slots == 0 {
-        return Err("slots is 0; a worker runs one job at least".into());
+    let ranges = [
+        ("slots", row.slots as f64, 1.0, 10_000.0),
+        ("maxReplicas", f64::from(row.max_replicas), 1.0, 100_000.0),
+        ("jobSeconds", row.job_seconds, 0.0, 1e7),
+        ("pollingInterval", row.polling_interval as f64, 1.0, 1e6),
+        ("cooldownPeriod", row.cooldown_period as f64, 0.0, 1e6),
+        ("terminationGracePeriodSeconds", row.termination_grace_period_seconds as f64, 0.0, 1e7),
+        ("spot.terminationGracePeriodSeconds", row.spot.termination_grace_period_seconds as f64, 0.0, 1e7),
+        ("scaleUp.stabilizationWindowSeconds", row.scale_up.stabilization_window_seconds as f64, 0.0, 3_600.0),
+        ("scaleDown.stabilizationWindowSeconds", row.scale_down.stabilization_window_seconds as f64, 0.0, 3_600.0),
+        ("scaleUp.percent", f64::from(row.scale_up.percent), 1.0, 1e6),
+        ("scaleDown.percent", f64::from(row.scale_down.percent), 1.0, 100.0),
+        ("scaleUp.periodSeconds", row.scale_up.period_seconds as f64, 1.0, 1_800.0),
+        ("scaleDown.periodSeconds", row.scale_down.period_seconds as f64, 1.0, 1_800.0),
+        ("objectiveAge", row.objective(), 1.0, 1e7),
+    ];
+    for (name, value, least, most) in ranges {
+        if !(least..=most).contains(&value) {
+            return Err(format!("{name} is {value}; it must be from {least} to {most}"));
+        }
     }
     if row.kind != "Deployment" {
         return Err(format!(
@@ -328,7 +359,7 @@ impl Worker {
                 _ => Asked::Prometheus,
             },
             polling: row.polling_interval * SECOND,
-            cooldown: micros(row.cooldown_period as f64),
+            cooldown: row.cooldown_period * SECOND,
             policy: row.policy(),
             counted: row.counted(),
             spot_grace: row.spot.enabled.then_some(row.spot.termination_grace_period_seconds * SECOND),
@@ -370,6 +401,9 @@ mod tests {
         let text = "trigger: guess\nworkers: {crawler: {maxReplicas: 1}, ocr: {scaleDownDepth: 40}, parser: {objectiveAge: soon}, labeler: {slots: x}}";
         let faults = read(&[text]).unwrap_err();
         assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert!(
+            faults.iter().any(|fault| fault.starts_with("worker labeler: slots is not as it should be: invalid type"))
+        );
         assert!(faults.iter().any(|fault| fault.starts_with("worker crawler: maxReplicas 1 is under minReplicas 2")));
     }
 

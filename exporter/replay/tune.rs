@@ -21,12 +21,14 @@ pub struct Goal {
     pub worst: f64,
     /// Changes of direction an hour, in each.
     pub reversals_per_hour: f64,
+    /// Jobs that are cut off with their workers.
+    pub killed: u64,
 }
 
 impl Default for Goal {
     fn default() -> Self {
         // 99 % and 98.5 % are to be held on workloads that were not seen.
-        Self { share: 0.997, worst: 0.996, reversals_per_hour: 5.5 }
+        Self { share: 0.997, worst: 0.996, reversals_per_hour: 5.5, killed: 0 }
     }
 }
 
@@ -68,7 +70,10 @@ impl Score {
     pub fn misses(&self, goal: Goal) -> f64 {
         let short = |wanted: f64, is: f64| (wanted - is).max(0.0);
         let restless = (self.reversals_per_hour / goal.reversals_per_hour - 1.0).max(0.0);
-        short(goal.share, self.share) + short(goal.worst, self.worst) + 0.01 * restless + 0.001 * self.killed as f64
+        short(goal.share, self.share)
+            + short(goal.worst, self.worst)
+            + 0.01 * restless
+            + 0.001 * self.killed.saturating_sub(goal.killed) as f64
     }
 
     fn is_better(&self, than: &Self, goal: Goal) -> bool {
@@ -126,7 +131,9 @@ impl Search<'_> {
                 .chunks(all.len().div_ceil(threads).max(1))
                 .map(|part| scope.spawn(move || part.iter().copied().map(one).collect::<Vec<_>>()))
                 .collect();
-            parts.into_iter().filter_map(|part| part.join().ok()).flatten().collect::<Vec<_>>()
+            let joined =
+                parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            joined.flatten().collect::<Vec<_>>()
         });
         Score::of(&outcomes, self.spot_discount)
     }
@@ -166,7 +173,10 @@ impl Search<'_> {
 
     /// A worker that ends its job in the time that it is given need not be waited for.
     fn may_be_sent_away(&self) -> bool {
-        !self.keep_busy && self.longest_job <= self.worker.row.termination_grace_period_seconds as f64
+        let row = &self.worker.row;
+        let spot = row.spot.termination_grace_period_seconds;
+        let grace = if row.spot.enabled { spot } else { row.termination_grace_period_seconds };
+        !self.keep_busy && self.longest_job <= grace as f64
     }
 
     fn climb(&self, start: Row, settings: &[Vec<Change>], mut progress: impl FnMut(usize)) -> (Row, Score) {
@@ -229,12 +239,11 @@ impl Search<'_> {
             }
         }
         settings.push(depths);
+        let mut kept: Vec<Change> = vec![Box::new(|row| row.in_flight = Value::String("auto".into()))];
         if self.may_be_sent_away() {
-            settings.push(vec![
-                Box::new(|row| row.in_flight = Value::Bool(false)),
-                Box::new(|row| row.in_flight = Value::String("auto".into())),
-            ]);
+            kept.push(Box::new(|row| row.in_flight = Value::Bool(false)));
         }
+        settings.push(kept);
         let job_seconds = self.job_seconds;
         settings.push(vec![
             Box::new(|row| row.arrival_rate = false),

@@ -154,6 +154,29 @@ fn mixed(scale: Scale, seed: u64) -> Workload {
     Workload { jobs, length: micros(scale.seconds) }
 }
 
+/// The most jobs and days that are replayed: 16 bytes a job, and a poll for each second.
+const MOST_JOBS: f64 = 50e6;
+const MOST_DAYS: f64 = 366.0;
+
+/// Whether so many jobs over so many seconds can be replayed.
+///
+/// # Errors
+/// What is too much, and the remedy.
+pub fn fits(jobs: f64, seconds: f64) -> Result<(), String> {
+    if jobs > MOST_JOBS {
+        return Err(format!(
+            "the load has {jobs:.0} jobs; at most {MOST_JOBS:.0} are replayed: take a shorter part of it"
+        ));
+    }
+    if seconds > MOST_DAYS * 86_400.0 {
+        return Err(format!(
+            "the load spans {:.0} days; at most {MOST_DAYS:.0} are replayed: see whether its times are in seconds",
+            seconds / 86_400.0
+        ));
+    }
+    Ok(())
+}
+
 /// With a mean of 1.
 fn exponential(rng: &mut Rng) -> f64 {
     -(1.0 - rng.f64()).ln()

@@ -56,7 +56,7 @@ fn main() {
     for second in 1..=seconds {
         std::thread::sleep((start + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
         if second % REDIS_LIVES == 0 {
-            redis = None;
+            drop(redis.take());
             std::thread::sleep(Duration::from_secs(2));
             redis = Some(Redis::start_on(port, &[]));
             fill(redis.as_ref().unwrap(), &names);

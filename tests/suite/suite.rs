@@ -2,7 +2,7 @@
 //! other ways to scale and the least that any plan could cost. `make suite` prints the table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use queue_exporter::replay::bound::{Limits, bound};
+use queue_exporter::replay::bound::{Bound, Limits, bounds};
 use queue_exporter::replay::plan::{Plan, Trigger};
 use queue_exporter::replay::rivals::rivals;
 use queue_exporter::replay::simulate::{Around, simulate};
@@ -87,7 +87,10 @@ fn main() {
                 objective: micros(row.objective()),
                 start: around().start.0,
             };
-            let least: Option<f64> = held_out.iter().map(|workload| bound(workload, limits)).sum();
+            let least = match bounds(&held_out, limits) {
+                Bound::Least(least) => Some(least),
+                _ => None,
+            };
             let longest = training.iter().flat_map(|workload| &workload.jobs).map(|job| job.takes).max().unwrap_or(0);
             for trigger in TRIGGERS {
                 let worker = &table(trigger)[place];
