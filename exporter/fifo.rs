@@ -12,7 +12,7 @@
 //! looked at once more, wider, with up to eight older anchors; what stays open is unknown, never guessed.
 //!
 //! A returned job (pushed back at the old end) makes the number of the oldest job fall back: while it does, only the
-//! least age is known. Removal (LREM, LTRIM, DEL) can't be told from being taken and counts as departure; where it was from
+//! least age is known; where another is taken before the next look, it passes for that one. Removal (LREM, LTRIM, DEL) can't be told from being taken and counts as departure; where it was from
 //! before the first landmark, the age is then that of a younger job. Elements over
 //! [`MARK_MAX`] bytes are not compared at all (each look would carry them both ways): then only the length is known.
 //! Lists where the same bytes come again and again can't be followed; a step is then a lower bound, the age unknown.

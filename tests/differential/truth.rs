@@ -22,7 +22,7 @@ pub enum Count {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sight {
     /// A job that was taken out between the oldest and the next that the exporter has in mind passes for one that was taken to be
-    /// done: the age is then that of a younger one.
+    /// done, and one that is given back in place of another that was taken passes for that: the age is then that of a younger one.
     Younger,
     /// It must be known.
     Sure,
@@ -78,10 +78,8 @@ impl Truth {
         let mut truth = Self::empty(jobs);
         truth.seen = jobs.all_waiting().map(came).collect();
         truth.seen_too = jobs.all_waiting().filter_map(back).collect();
-        truth.sight = if jobs.holed {
+        truth.sight = if jobs.holed || jobs.hides {
             Sight::Younger
-        } else if jobs.hides {
-            Sight::Hidden
         } else if jobs.odd {
             Sight::Partly
         } else {
