@@ -482,8 +482,31 @@ fn refusal(error: Error) -> ReadError {
         ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Cluster => {
             ReadError::Refused(error.details().to_string())
         }
-        _ => ReadError::NoAnswer(error.details().to_string()),
+        _ => ReadError::NoAnswer(of_tls(error.details()).unwrap_or(error.details()).to_string()),
     }
+}
+
+/// What is wrong between the two by TLS, in words and with the remedy: fred has only rustls' names for it.
+fn of_tls(details: &str) -> Option<&'static str> {
+    const SAID: [(&str, &str); 6] = [
+        ("Expired", "the server's certificate has expired; renew it there"),
+        ("NotValidYet", "the server's certificate is not valid yet; see to the clocks"),
+        (
+            "NotValidForName",
+            "the server's certificate is not valid for the host name in REDIS_URL; use a name that it has",
+        ),
+        ("UnknownIssuer", "the server's certificate is of an unknown authority; put that into REDIS_CA_FILE"),
+        (
+            "CertificateRequired",
+            "the server wants a certificate of its clients; set REDIS_CERT_FILE and REDIS_KEY_FILE",
+        ),
+        (
+            "UnknownCA",
+            "the server does not know the authority of the certificate in REDIS_CERT_FILE; use one that it trusts",
+        ),
+    ];
+    let tls = details.contains("InvalidCertificate") || details.contains("AlertReceived");
+    SAID.into_iter().find(|(name, _)| tls && details.contains(name)).map(|(_, said)| said)
 }
 
 /// A command was dropped: its connection has ended, or its slot is moving.

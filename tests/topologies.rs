@@ -21,17 +21,34 @@ fn tls_with_a_client_certificate_that_is_trusted_and_not_otherwise() {
     let good = [&base[..], &[("REDIS_CA_FILE", &ca), ("REDIS_CERT_FILE", &cert), ("REDIS_KEY_FILE", &key)]].concat();
     let exporter = Exporter::start_with(&good);
     exporter.wait("the queue is read over TLS", |metrics| metrics.of("length", "q") == Some(3.0));
-    for bad in [&base[..], &[&base[..], &[("REDIS_CA_FILE", ca.as_str())]].concat()] {
-        let stranger = Exporter::start_with(bad);
+    let without = [&base[..], &[("REDIS_CA_FILE", ca.as_str())]].concat();
+    for (bad, why) in [(&base[..], "put that into REDIS_CA_FILE"), (&without, "set REDIS_CERT_FILE and REDIS_KEY_FILE")]
+    {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let stranger = Exporter::start_logged(bad, log.path());
         let metrics = stranger.wait_polls(2.0);
         assert_eq!((metrics.of("up", "q"), metrics.readings("q")), (Some(0.0), 0));
+        let told = std::fs::read_to_string(log.path()).unwrap();
+        assert!(told.contains(why), "{told}");
     }
 }
 
 #[test]
 fn a_server_of_another_name_is_not_believed_until_its_certificate_is_mended() {
+    is_believed_once_mended(
+        |authority| authority.sign("server", "elsewhere.example"),
+        "not valid for the host name in REDIS_URL",
+    );
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_not_believed_until_it_is_renewed() {
+    is_believed_once_mended(|authority| authority.sign_until("server", "127.0.0.1", 2020), "certificate has expired");
+}
+
+fn is_believed_once_mended(sign: impl Fn(&Authority), why: &str) {
     let authority = Authority::new();
-    authority.sign("server", "elsewhere.example");
+    sign(&authority);
     authority.sign("client", "exporter");
     let (tls_port, port) = (free_port(), free_port());
     let redis = authority.start_redis(tls_port, port);
@@ -39,8 +56,12 @@ fn a_server_of_another_name_is_not_believed_until_its_certificate_is_mended() {
     redis.say("CONFIG SET tls-auth-clients no");
     let url = format!("rediss://127.0.0.1:{tls_port}");
     let ca = authority.text("ca.crt");
-    let exporter = Exporter::start_with(&[("REDIS_URL", &url), ("QUEUES", "list:q"), ("REDIS_CA_FILE", &ca)]);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let variables = [("REDIS_URL", url.as_str()), ("QUEUES", "list:q"), ("REDIS_CA_FILE", &ca)];
+    let exporter = Exporter::start_logged(&variables, log.path());
     assert_eq!(exporter.wait_polls(2.0).of("up", "q"), Some(0.0));
+    let told = std::fs::read_to_string(log.path()).unwrap();
+    assert!(told.contains(why), "{told}");
     authority.sign("server", "127.0.0.1");
     redis.say(&format!("CONFIG SET tls-cert-file {}", authority.text("server.crt")));
     redis.say(&format!(

@@ -1,7 +1,7 @@
 //! Certificates for tests.
 
 use super::Redis;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use std::path::PathBuf;
 
 /// A certificate authority and files that it signed, in PEM.
@@ -32,9 +32,15 @@ impl Authority {
 
     /// Writes `NAME.crt` and `NAME.key` for a host.
     pub fn sign(&self, name: &str, host: &str) {
+        self.sign_until(name, host, 4096);
+    }
+
+    /// The same, good until the first day of a year.
+    pub fn sign_until(&self, name: &str, host: &str, year: i32) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([host.to_string()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, host);
+        params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{name}.crt")), certificate.pem()).unwrap();
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
