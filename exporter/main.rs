@@ -5,7 +5,7 @@ use queue_exporter::check::{Output, check};
 use queue_exporter::config::{Config, LogFormat};
 use queue_exporter::replay::command::{self, Fault};
 use queue_exporter::replay::options::{self, Options};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tokio::net::TcpListener;
@@ -59,7 +59,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = match parse(lexopt::Parser::from_env()) {
         Ok(Command::Print(text)) => {
-            print!("{text}");
+            say(&text);
             return ExitCode::SUCCESS;
         }
         Ok(Command::Replay(options)) => return replay(&options, false),
@@ -121,7 +121,7 @@ fn replay(options: &Options, tunes: bool) -> ExitCode {
     });
     match outcome {
         Ok((text, kept)) => {
-            print!("{text}");
+            say(&text);
             if kept { ExitCode::SUCCESS } else { ExitCode::from(FAILURE) }
         }
         Err(Fault::Given(fault)) => complain(&fault, USAGE),
@@ -143,7 +143,7 @@ fn start_log(format: LogFormat) {
 async fn run(command: Command, config: Config) -> ExitCode {
     if let Command::Check(output) = command {
         let (text, all_read) = check(config, output).await;
-        print!("{text}");
+        say(&text);
         return if all_read { ExitCode::SUCCESS } else { ExitCode::from(UNAVAILABLE) };
     }
     let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
@@ -176,6 +176,11 @@ async fn run(command: Command, config: Config) -> ExitCode {
 
 async fn bind(address: SocketAddr, variable: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("{variable}: can't listen on {address}: {error}"))
+}
+
+/// To a reader who may have gone, as `head` does.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {
