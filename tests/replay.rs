@@ -102,7 +102,7 @@ fn faults_are_told_with_the_remedy() {
     let told = fault(&["replay", "--shape", "flat", "--values", &refused.1], 64);
     assert!(
         told.contains("worker crawler: maxReplicas 1 is under minReplicas 2")
-            && told.contains("worker ocr: scaleUpDepth 50"),
+            && told.contains("worker ocr: scaleUpDepth 37"),
         "{told}"
     );
     for (arguments, part) in [
