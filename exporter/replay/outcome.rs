@@ -82,8 +82,6 @@ pub struct Outcome {
     pub spot_seconds: f64,
     /// Seconds that slots were busy.
     pub busy_seconds: f64,
-    /// Workers that were started.
-    pub starts: u64,
     /// Changes of the number of workers that is wanted.
     pub changes: u64,
     /// Of these, those in the other direction than the last.

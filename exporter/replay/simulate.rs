@@ -356,7 +356,6 @@ impl Run<'_> {
             let spot = self.plan.spot_grace.is_some() && others >= floor;
             self.pods.push(Pod { born: self.now, state: State::Starting, spot, running: Vec::new() });
             self.alive.push(id);
-            self.outcome.starts += 1;
             let (least, most) = self.around.start;
             let after = if warm { 0 } else { self.rng.u64(least..=most.max(least)) };
             self.events.push(Reverse((self.now + after, Event::Ready { pod: id })));
