@@ -74,6 +74,11 @@ impl Clock {
         let reading = match replies.array() {
             Ok(parts) => time(&parts).map(|unix| (sent + now.saturating_duration_since(sent) / 2, unix)),
             Err(error) if error.is_silence() => return Err(error),
+            // It loads, or is busy: what it said before holds on, and it is asked again at the next look.
+            Err(error) if error.kind() == "unavailable" => {
+                self.asked = None;
+                return Ok(());
+            }
             Err(error) => {
                 if !self.refused {
                     tracing::warn!("Redis does not tell the time, so ages go by this machine's clock: {error}");
@@ -120,7 +125,8 @@ mod tests {
         assert!(clock.is_due());
         let silent = ReadError::NoAnswer("gone".into());
         assert_eq!(answer(&mut clock, Err(silent.clone())), Err(silent));
-        assert!(clock.now() < 1_800_000_000.0, "what was known is kept");
+        answer(&mut clock, Err(ReadError::Refused("LOADING Redis is loading".into()))).unwrap();
+        assert!(clock.now() < 1_750_000_000.0 && clock.is_due(), "what was known is kept, and asked for again");
         answer(&mut clock, Err(ReadError::Refused("NOPERM".into()))).unwrap();
         assert!((clock.now() - unix_now()).abs() < 1.0);
     }
