@@ -4,9 +4,11 @@
 //! than a tenth of itself from the second sixth of the time to the last, or where descriptors do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
+use process::{descriptors, median, resident};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -112,20 +114,4 @@ fn fill(redis: &Redis, names: &VecDeque<usize>) {
         }
         pipe.query::<()>(&mut connection).unwrap();
     }
-}
-
-fn resident(exporter: &Exporter) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", exporter.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1_024.0
-}
-
-fn descriptors(exporter: &Exporter) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", exporter.pid())).unwrap().count()
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

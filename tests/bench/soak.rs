@@ -3,9 +3,11 @@
 //! how long the first jobs took to be pushed. It exits with 1 where memory grows by more than a tenth of itself from the second sixth of the time to the last.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
+use process::{descriptors, median, resident};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -85,16 +87,10 @@ async fn soak(redis: &Redis, exporter: &Exporter, port: u16, length: Duration) -
     println!("CPU: {:.1} % of a core", (cpu_seconds(exporter) - cpu) / start.elapsed().as_secs_f64() * 100.0);
     // Of the second sixth, when all is warm, and the last one.
     let sixth = memory.len().div_ceil(6);
-    let early = median(memory.iter().skip(sixth).take(sixth));
-    let late = median(memory.iter().rev().take(sixth));
+    let early = median(memory.iter().skip(sixth).take(sixth).copied());
+    let late = median(memory.iter().rev().take(sixth).copied());
     println!("resident memory, median of the second sixth and of the last: {early:.1} MB, {late:.1} MB");
     late > early * 1.1
-}
-
-fn median<'a>(values: impl Iterator<Item = &'a f64>) -> f64 {
-    let mut values: Vec<f64> = values.copied().collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// One stream, opened again when it ends; a slow reader reads nothing of it.
@@ -115,16 +111,12 @@ async fn listen(scaler: Scaler, queue: usize, sent: Sent, took: Took) {
 }
 
 fn report(start: Instant, exporter: &Exporter, took: &Took) -> f64 {
-    let proc = format!("/proc/{}", exporter.pid());
-    let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let resident: f64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
-    let descriptors = std::fs::read_dir(format!("{proc}/fd")).unwrap().count();
+    let (megabytes, descriptors) = (resident(exporter), descriptors(exporter));
     let mut took = std::mem::take(&mut *took.lock().unwrap());
     took.sort_by(f64::total_cmp);
     let at = |share: f64| took.get(((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1)));
     let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| at(share).copied().unwrap_or(f64::NAN));
-    let (minutes, megabytes) = (start.elapsed().as_secs() / 60, resident / 1_024.0);
+    let minutes = start.elapsed().as_secs() / 60;
     println!(
         "{minutes:>6}  {megabytes:>11.1}  {descriptors:>11}  {:>6}  {p50:>11.0} {p99:>5.0} {max:>5.0}",
         took.len()
