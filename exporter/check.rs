@@ -59,7 +59,7 @@ pub async fn check(config: Config, output: Output) -> (String, bool) {
     let keys: Vec<(Bytes, Option<ListEnds>)> =
         queues.iter().map(|queue| (queue.layout.key().clone(), queue.layout.ends())).collect();
     let probes = match Connection::open(&config.redis, &[]).await {
-        Ok(connection) => probe(&connection, &keys).await,
+        Ok(mut connection) => probe(&mut connection, &keys).await,
         Err(_) => vec![Probe::default(); keys.len()],
     };
     let outcomes = Reader::new(config.redis, queues, &[], config.discovery_ttl).read().await;
@@ -104,7 +104,7 @@ struct Probe {
     wrong_end: bool,
 }
 
-async fn probe(connection: &Connection, keys: &[(Bytes, Option<ListEnds>)]) -> Vec<Probe> {
+async fn probe(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) -> Vec<Probe> {
     let before = ends(connection, keys).await;
     let some_list_moves = before.iter().any(Option::is_some);
     if some_list_moves {
@@ -153,7 +153,7 @@ async fn probe(connection: &Connection, keys: &[(Bytes, Option<ListEnds>)]) -> V
 }
 
 /// The newest and the oldest element of each list that has two or more.
-async fn ends(connection: &Connection, keys: &[(Bytes, Option<ListEnds>)]) -> Vec<Option<(Bytes, Bytes)>> {
+async fn ends(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) -> Vec<Option<(Bytes, Bytes)>> {
     let requests = keys.iter().map(|(key, ends)| {
         let mut plain = Vec::new();
         if let Some(ends) = ends {

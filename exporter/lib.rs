@@ -34,7 +34,6 @@ pub mod spec;
 pub mod times;
 pub mod tls;
 pub mod watched;
-mod watcher;
 pub mod web;
 pub mod window;
 

@@ -216,7 +216,7 @@ impl Reader {
 
     async fn read_slices(&mut self) -> Result<(), ReadError> {
         self.connect().await?;
-        let Some(connection) = &self.connection else { return Ok(()) };
+        let Some(connection) = &mut self.connection else { return Ok(()) };
         if self.clock.is_due() {
             let ask = Ask { plain: vec![Read::Time], ..Ask::default() };
             let sent = Instant::now();
@@ -235,7 +235,7 @@ impl Reader {
 
     async fn connect(&mut self) -> Result<(), ReadError> {
         // One that the server has closed since the last look would be waited for until the command times out.
-        if self.connection.as_ref().is_some_and(Connection::is_alive) {
+        if self.connection.as_mut().is_some_and(Connection::is_alive) {
             return Ok(());
         }
         if self.failing {
@@ -364,7 +364,7 @@ impl Member<'_> {
 ///
 /// # Errors
 /// Where nothing at all was heard.
-async fn read_slice(connection: &Connection, slice: &mut [Member<'_>], clock: &Clock) -> Result<(), ReadError> {
+async fn read_slice(connection: &mut Connection, slice: &mut [Member<'_>], clock: &Clock) -> Result<(), ReadError> {
     let mut open: Vec<&mut Member> = slice.iter_mut().collect();
     for _ in 0..ROUNDS {
         if open.is_empty() {

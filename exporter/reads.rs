@@ -152,6 +152,8 @@ pub enum Reply {
     Bytes(Bytes),
     /// A list of replies.
     Array(Vec<Reply>),
+    /// The server's refusal, in its own words; those at the top are told as [`ReadError::Refused`].
+    Error(String),
 }
 
 /// Why a queue could not be read.
@@ -277,7 +279,7 @@ impl Replies {
             Reply::Bytes(bytes) => Ok(Some(bytes)),
             Reply::Nil => Ok(None),
             Reply::Int(n) => Ok(Some(Bytes::from(n.to_string()))),
-            Reply::Array(_) => Err(ReadError::Shape("an array in place of a string")),
+            Reply::Array(_) | Reply::Error(_) => Err(ReadError::Shape("not a string")),
         }
     }
 

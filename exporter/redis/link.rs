@@ -1,0 +1,118 @@
+//! One connection to one Redis node, for reads alone.
+//!
+//! Cost of an exchange: one write, and as many reads of the socket as the replies need at [`CHUNK`] bytes each. A link on
+//! which an exchange failed or was broken off is of no more use: replies to it may still come.
+
+use super::resp::{Batch, Decoder, Word};
+use crate::reads::{ReadError, Reply};
+use bytes::BytesMut;
+use fred::types::config::Server;
+use futures_util::FutureExt;
+use rustls::pki_types::ServerName;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Room for what is read from the socket at once.
+const CHUNK: usize = 64 << 10;
+
+/// How a link logs in.
+pub struct Login {
+    /// For TLS.
+    pub tls: Option<TlsConnector>,
+    /// The user; the server's default one unless given.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// The number of the database.
+    pub database: u8,
+}
+
+/// A connection that is logged in.
+pub struct Link {
+    stream: Box<dyn Stream>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for T {}
+
+impl Link {
+    /// Connects and logs in, within this time.
+    ///
+    /// # Errors
+    /// [`ReadError::Login`] where Redis refuses the login, else [`ReadError::NoAnswer`].
+    pub async fn open(server: &Server, login: &Login, limit: Duration) -> Result<Self, ReadError> {
+        let opened = tokio::time::timeout(limit, Self::connect(server, login)).await;
+        opened.unwrap_or_else(|_| Err(ReadError::NoAnswer("connecting timed out".into())))
+    }
+
+    async fn connect(server: &Server, login: &Login) -> Result<Self, ReadError> {
+        let host: &str = &server.host;
+        let stream = TcpStream::connect((host, server.port)).await.map_err(silence)?;
+        stream.set_nodelay(true).map_err(silence)?;
+        let stream: Box<dyn Stream> = match &login.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = server.tls_server_name.as_deref().unwrap_or(host);
+                let name = ServerName::try_from(name.to_string()).map_err(silence)?;
+                Box::new(tls.connect(name, stream).await.map_err(silence)?)
+            }
+        };
+        let mut link = Self { stream };
+        let mut batch = Batch::default();
+        if let Some(password) = &login.password {
+            let user = login.username.iter().map(|user| Word::Text(user.as_bytes()));
+            let words = [Word::Text(b"AUTH")].into_iter().chain(user).chain([Word::Text(password.as_bytes())]);
+            batch.add(&words.collect::<Vec<_>>());
+        }
+        if login.database != 0 {
+            batch.add(&[Word::Text(b"SELECT"), Word::Count(login.database.into())]);
+        }
+        let refused = link.exchange(&batch).await?.into_iter().find_map(|reply| match reply {
+            Reply::Error(text) => Some(ReadError::Login(text)),
+            _ => None,
+        });
+        refused.map_or(Ok(link), Err)
+    }
+
+    /// Whether the server has left it open, and said nothing that nobody asked for.
+    pub fn is_open(&mut self) -> bool {
+        self.stream.read(&mut [0]).now_or_never().is_none()
+    }
+
+    /// Sends commands, and returns their replies in order.
+    ///
+    /// # Errors
+    /// [`ReadError::NoAnswer`] where not all came, [`ReadError::Shape`] where they are not in Redis's protocol.
+    pub async fn exchange(&mut self, batch: &Batch) -> Result<Vec<Reply>, ReadError> {
+        let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+        // Both at once: a proxy on the way may read no further while nobody takes what it has.
+        let write = async {
+            writer.write_all(batch.bytes()).await.map_err(silence)?;
+            writer.flush().await.map_err(silence)
+        };
+        let read = async {
+            let mut replies = Vec::with_capacity(batch.commands());
+            let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+            while replies.len() < batch.commands() {
+                match decoder.next(&mut buffer)? {
+                    Some(reply) => replies.push(reply),
+                    None => {
+                        buffer.reserve(CHUNK);
+                        if reader.read_buf(&mut buffer).await.map_err(silence)? == 0 {
+                            return Err(ReadError::NoAnswer("the server has closed the connection".into()));
+                        }
+                    }
+                }
+            }
+            Ok(replies)
+        };
+        tokio::try_join!(write, read).map(|((), replies)| replies)
+    }
+}
+
+fn silence(error: impl std::fmt::Display) -> ReadError {
+    ReadError::NoAnswer(error.to_string())
+}

@@ -1,0 +1,398 @@
+//! Redis's protocol, RESP2: commands to bytes, bytes to replies.
+//!
+//! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one a string and
+//! one an array of a reply. Strings are copied out of what was read, so that a layout that keeps a job of a few bytes does
+//! not keep all that came with it.
+
+use crate::reads::{Read, ReadError, Reply};
+use bytes::{Buf, Bytes, BytesMut};
+
+/// The longest line: a length, a number, or an error in words.
+const LONGEST_LINE: usize = 64 << 10;
+/// The largest string that a server lets itself be told to hold (`proto-max-bulk-len`).
+const LARGEST_STRING: usize = 512 << 20;
+/// Arrays within arrays: of `EXEC`, of one reply, and of what that holds.
+const DEEPEST: usize = 8;
+/// Places that are set aside for an array before its items are there.
+const PLACES: usize = 1_024;
+
+/// A part of a command.
+#[derive(Clone, Copy)]
+pub enum Word<'a> {
+    /// As it is.
+    Text(&'a [u8]),
+    /// In digits.
+    Number(i64),
+    /// The same, of 0 or more.
+    Count(u64),
+    /// A score of a sorted set, and what is equal to it.
+    Score(f64),
+    /// What is greater than a score of a sorted set.
+    Over(f64),
+    /// What comes after an entry of a stream.
+    After(&'a [u8]),
+}
+
+use Word::{After, Count, Number, Over, Score, Text};
+
+/// Commands to be sent in one write.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    commands: usize,
+}
+
+impl Batch {
+    /// What is sent.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many replies it gets.
+    #[must_use]
+    pub fn commands(&self) -> usize {
+        self.commands
+    }
+
+    /// Adds a command.
+    pub fn add(&mut self, words: &[Word]) {
+        self.commands += 1;
+        self.head(b'*', words.len());
+        for word in words {
+            self.word(*word);
+        }
+    }
+
+    /// Adds a read.
+    pub fn add_read(&mut self, read: &Read) {
+        match read {
+            Read::ListLength(key) => self.add(&[Text(b"LLEN"), Text(key)]),
+            Read::ListRange(key, start, stop) => {
+                self.add(&[Text(b"LRANGE"), Text(key), Number(*start), Number(*stop)]);
+            }
+            Read::ListPosition { key, element, rank, count, max } => self.add(&[
+                Text(b"LPOS"),
+                Text(key),
+                Text(element),
+                Text(b"RANK"),
+                Number(*rank),
+                Text(b"COUNT"),
+                Number(*count),
+                Text(b"MAXLEN"),
+                Number(*max),
+            ]),
+            Read::SetSize(key) => self.add(&[Text(b"ZCARD"), Text(key)]),
+            Read::SetCountTo(key, max) => self.add(&[Text(b"ZCOUNT"), Text(key), Text(b"-inf"), Score(*max)]),
+            Read::SetCountAfter(key, min) => self.add(&[Text(b"ZCOUNT"), Text(key), Over(*min), Text(b"+inf")]),
+            Read::SetCountBetween(key, min, max) => {
+                self.add(&[Text(b"ZCOUNT"), Text(key), Over(*min), Score(*max)]);
+            }
+            Read::SetFirst(key) => self.add_read(&Read::SetFirsts(key.clone(), 1)),
+            Read::SetFirsts(key, count) => {
+                self.add(&[Text(b"ZRANGE"), Text(key), Number(0), Number(count - 1), Text(b"WITHSCORES")]);
+            }
+            Read::SetFirstAfter(key, min) => self.add(&[
+                Text(b"ZRANGE"),
+                Text(key),
+                Over(*min),
+                Text(b"+inf"),
+                Text(b"BYSCORE"),
+                Text(b"LIMIT"),
+                Number(0),
+                Number(1),
+                Text(b"WITHSCORES"),
+            ]),
+            Read::Get(key) => self.add(&[Text(b"GET"), Text(key)]),
+            Read::GetStart(key, max) => {
+                let last = i64::try_from(max.saturating_sub(1)).unwrap_or(i64::MAX);
+                self.add(&[Text(b"GETRANGE"), Text(key), Number(0), Number(last)]);
+            }
+            Read::Exists(key) => self.add(&[Text(b"EXISTS"), Text(key)]),
+            Read::HashLength(key) => self.add(&[Text(b"HLEN"), Text(key)]),
+            Read::HashGet(key, field) => self.add(&[Text(b"HGET"), Text(key), Text(field)]),
+            Read::HashGets(key, fields) => {
+                let fields = fields.iter().map(|field| Text(field.as_bytes()));
+                self.add(&[Text(b"HMGET"), Text(key)].into_iter().chain(fields).collect::<Vec<_>>());
+            }
+            Read::HashValueLength(key, field) => self.add(&[Text(b"HSTRLEN"), Text(key), Text(field)]),
+            Read::HashValues(key) => self.add(&[Text(b"HVALS"), Text(key)]),
+            Read::MemberCount(key) => self.add(&[Text(b"SCARD"), Text(key)]),
+            Read::Members { key, cursor, count } => {
+                self.add(&[Text(b"SSCAN"), Text(key), Text(cursor), Text(b"COUNT"), Count(*count)]);
+            }
+            Read::Scan { cursor, pattern, count, kind } => {
+                let scan = [Text(b"SCAN"), Text(cursor), Text(b"MATCH"), Text(pattern), Text(b"COUNT"), Count(*count)];
+                let typed = [Text(b"TYPE"), Text(kind.as_bytes())];
+                self.add(&if kind.is_empty() { scan.to_vec() } else { [&scan[..], &typed].concat() });
+            }
+            Read::StreamLength(key) => self.add(&[Text(b"XLEN"), Text(key)]),
+            Read::StreamGroups(key) => self.add(&[Text(b"XINFO"), Text(b"GROUPS"), Text(key)]),
+            Read::StreamAfter(key, after, count) => {
+                let start = if after.is_empty() { Text(b"-") } else { After(after) };
+                self.add(&[Text(b"XRANGE"), Text(key), start, Text(b"+"), Text(b"COUNT"), Count(*count)]);
+            }
+            Read::StreamFirstPending(key, group) => {
+                self.add(&[Text(b"XPENDING"), Text(key), Text(group), Text(b"-"), Text(b"+"), Number(1)]);
+            }
+            Read::Type(key) => self.add(&[Text(b"TYPE"), Text(key)]),
+            Read::Time => self.add(&[Text(b"TIME")]),
+        }
+    }
+
+    fn head(&mut self, kind: u8, length: usize) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    fn text(&mut self, start: &[u8], text: &[u8]) {
+        self.head(b'$', start.len() + text.len());
+        self.bytes.extend_from_slice(start);
+        self.bytes.extend_from_slice(text);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    fn word(&mut self, word: Word) {
+        match word {
+            Text(text) => self.text(b"", text),
+            Number(number) => self.text(b"", itoa::Buffer::new().format(number).as_bytes()),
+            Count(number) => self.text(b"", itoa::Buffer::new().format(number).as_bytes()),
+            // As short as can be and yet the same number; Redis reads it with strtod.
+            Score(score) => self.text(b"", score.to_string().as_bytes()),
+            Over(score) => self.text(b"(", score.to_string().as_bytes()),
+            After(id) => self.text(b"(", id),
+        }
+    }
+}
+
+/// Takes replies off what was read so far, however it is cut.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    /// Arrays that are not whole yet, from the outermost on, each with how many items it lacks.
+    open: Vec<(usize, Vec<Reply>)>,
+}
+
+impl Decoder {
+    /// The next reply, which the bytes must start with; `None` until more has been read.
+    ///
+    /// # Errors
+    /// [`ReadError::Shape`] where this is no RESP2; then nothing after it can be understood.
+    pub fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Reply>, ReadError> {
+        while let Some(item) = take(bytes)? {
+            if let Item::Array(length) = item
+                && length > 0
+            {
+                if self.open.len() >= DEEPEST {
+                    return Err(ReadError::Shape("arrays nested too deep"));
+                }
+                self.open.push((length, Vec::with_capacity(length.min(PLACES))));
+                continue;
+            }
+            let mut reply = match item {
+                Item::Array(_) => Reply::Array(Vec::new()),
+                Item::Whole(reply) => reply,
+            };
+            loop {
+                let Some((missing, items)) = self.open.last_mut() else { return Ok(Some(reply)) };
+                items.push(reply);
+                *missing -= 1;
+                if *missing > 0 {
+                    break;
+                }
+                reply = Reply::Array(std::mem::take(items));
+                self.open.pop();
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What one line says, with the string that follows it.
+enum Item {
+    Whole(Reply),
+    /// So many items follow.
+    Array(usize),
+}
+
+/// Takes one off the front.
+fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
+    let line = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n');
+    let Some(end) = line else {
+        return if bytes.len() < LONGEST_LINE { Ok(None) } else { Err(ReadError::Shape("a line without an end")) };
+    };
+    let line = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r"));
+    let Some((kind, rest)) = line.and_then(<[u8]>::split_first) else {
+        return Err(ReadError::Shape("a line that says nothing"));
+    };
+    let reply = match kind {
+        // Told so often that it is not copied.
+        b'+' if rest == b"QUEUED" => Reply::Bytes(Bytes::from_static(b"QUEUED")),
+        b'+' => Reply::Bytes(Bytes::copy_from_slice(rest)),
+        b'-' => Reply::Error(String::from_utf8_lossy(rest).into_owned()),
+        b':' => Reply::Int(number(rest)?),
+        b'$' | b'*' if rest == b"-1" => Reply::Nil,
+        b'$' => {
+            let length = length(rest)?;
+            if length > LARGEST_STRING {
+                return Err(ReadError::Shape("a string that is too long"));
+            }
+            let whole = end + 1 + length + 2;
+            let Some(string) = bytes.get(end + 1..whole) else {
+                return Ok(None);
+            };
+            let string = string.strip_suffix(b"\r\n").ok_or(ReadError::Shape("a string of another length"))?;
+            let reply = Reply::Bytes(Bytes::copy_from_slice(string));
+            bytes.advance(whole);
+            return Ok(Some(Item::Whole(reply)));
+        }
+        b'*' => {
+            let length = length(rest)?;
+            bytes.advance(end + 1);
+            return Ok(Some(Item::Array(length)));
+        }
+        _ => return Err(ReadError::Shape("a reply of a kind that RESP2 does not have")),
+    };
+    bytes.advance(end + 1);
+    Ok(Some(Item::Whole(reply)))
+}
+
+fn number(digits: &[u8]) -> Result<i64, ReadError> {
+    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+    number.ok_or(ReadError::Shape("not a number"))
+}
+
+fn length(digits: &[u8]) -> Result<usize, ReadError> {
+    usize::try_from(number(digits)?).map_err(|_| ReadError::Shape("a length below 0"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sent(read: Read) -> String {
+        let mut batch = Batch::default();
+        batch.add_read(&read);
+        let words: Vec<u8> = batch.bytes().to_vec();
+        let words = String::from_utf8(words).unwrap();
+        // Every second line is a word.
+        words.split("\r\n").skip(2).step_by(2).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn commands_are_as_their_documentation_says() {
+        let key = || Bytes::from_static(b"k");
+        let commands = [
+            (Read::ListLength(key()), "LLEN k"),
+            (Read::ListRange(key(), 0, -1), "LRANGE k 0 -1"),
+            (
+                Read::ListPosition { key: key(), element: "e".into(), rank: -1, count: 2, max: 256 },
+                "LPOS k e RANK -1 COUNT 2 MAXLEN 256",
+            ),
+            (Read::SetCountTo(key(), 1_795_574_013.125), "ZCOUNT k -inf 1795574013.125"),
+            (Read::SetCountAfter(key(), 0.1), "ZCOUNT k (0.1 +inf"),
+            (Read::SetCountBetween(key(), f64::NEG_INFINITY, 2.0), "ZCOUNT k (-inf 2"),
+            (Read::SetFirst(key()), "ZRANGE k 0 0 WITHSCORES"),
+            (Read::SetFirsts(key(), 8), "ZRANGE k 0 7 WITHSCORES"),
+            (Read::SetFirstAfter(key(), 1e20), "ZRANGE k (100000000000000000000 +inf BYSCORE LIMIT 0 1 WITHSCORES"),
+            (Read::GetStart(key(), 64), "GETRANGE k 0 63"),
+            (Read::HashGets(key(), &["a", "b"]), "HMGET k a b"),
+            (Read::Members { key: key(), cursor: "0".into(), count: 10 }, "SSCAN k 0 COUNT 10"),
+            (
+                Read::Scan { cursor: "7".into(), pattern: "p*".into(), count: 10, kind: "zset" },
+                "SCAN 7 MATCH p* COUNT 10 TYPE zset",
+            ),
+            (Read::Scan { cursor: "7".into(), pattern: "p*".into(), count: 10, kind: "" }, "SCAN 7 MATCH p* COUNT 10"),
+            (Read::StreamAfter(key(), Bytes::new(), 1), "XRANGE k - + COUNT 1"),
+            (Read::StreamAfter(key(), "5-1".into(), 1), "XRANGE k (5-1 + COUNT 1"),
+            (Read::StreamFirstPending(key(), "g".into()), "XPENDING k g - + 1"),
+            (Read::Time, "TIME"),
+        ];
+        for (read, words) in commands {
+            assert_eq!(sent(read), words);
+        }
+    }
+
+    #[test]
+    fn lengths_are_those_of_bytes() {
+        let mut batch = Batch::default();
+        batch.add_read(&Read::HashGet("\u{e9}\r\n".into(), Bytes::new()));
+        assert_eq!(batch.bytes(), "*3\r\n$4\r\nHGET\r\n$4\r\n\u{e9}\r\n\r\n$0\r\n\r\n".as_bytes());
+        assert_eq!(batch.commands(), 1);
+    }
+
+    /// The replies that these bytes hold when they come in parts of this length.
+    fn replies(bytes: &[u8], part: usize) -> Result<Vec<Reply>, ReadError> {
+        let (mut decoder, mut buffer, mut found) = (Decoder::default(), BytesMut::new(), Vec::new());
+        for part in bytes.chunks(part) {
+            buffer.extend_from_slice(part);
+            while let Some(reply) = decoder.next(&mut buffer)? {
+                found.push(reply);
+            }
+        }
+        Ok(found)
+    }
+
+    #[test]
+    fn what_is_no_resp2_is_told() {
+        for bad in ["x\r\n", "\r\n", "\n", ":x\r\n", "$-2\r\n", "$3\r\nabcde", "*-2\r\n", "$999999999999\r\n", "#t\r\n"]
+        {
+            assert!(replies(bad.as_bytes(), 1).is_err(), "{bad:?}");
+        }
+        assert!(replies("*1\r\n".repeat(DEEPEST + 1).as_bytes(), 1).is_err());
+        assert!(replies(&[b'+'; LONGEST_LINE], 4_096).is_err());
+        // No memory is set aside for what is only promised.
+        assert_eq!(replies(b"*2147483647\r\n:1\r\n", 4_096), Ok(vec![]));
+    }
+
+    fn encoded(reply: &Reply, bytes: &mut Vec<u8>) {
+        match reply {
+            Reply::Nil => bytes.extend_from_slice(b"$-1\r\n"),
+            Reply::Int(number) => bytes.extend_from_slice(format!(":{number}\r\n").as_bytes()),
+            Reply::Error(text) => bytes.extend_from_slice(format!("-{text}\r\n").as_bytes()),
+            Reply::Bytes(text) => {
+                bytes.extend_from_slice(format!("${}\r\n", text.len()).as_bytes());
+                bytes.extend_from_slice(text);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            Reply::Array(items) => {
+                bytes.extend_from_slice(format!("*{}\r\n", items.len()).as_bytes());
+                items.iter().for_each(|item| encoded(item, bytes));
+            }
+        }
+    }
+
+    fn any_reply() -> impl Strategy<Value = Reply> {
+        let leaf = prop_oneof![
+            Just(Reply::Nil),
+            any::<i64>().prop_map(Reply::Int),
+            "[ -~]{0,20}".prop_map(Reply::Error),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Reply::Bytes(bytes.into())),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| proptest::collection::vec(inner, 0..6).prop_map(Reply::Array))
+    }
+
+    proptest! {
+        #[test]
+        fn replies_are_found_however_they_are_cut(
+            wanted in proptest::collection::vec(any_reply(), 0..6),
+            part in 1_usize..64,
+        ) {
+            let mut bytes = Vec::new();
+            wanted.iter().for_each(|reply| encoded(reply, &mut bytes));
+            prop_assert_eq!(replies(&bytes, part), Ok(wanted));
+        }
+
+        #[test]
+        fn any_bytes_are_read_alike_however_they_are_cut(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'*'), Just(b'$'), Just(b':'), Just(b'1'), any::<u8>()], 0..80),
+            part in 1_usize..20,
+        ) {
+            // Where they are no RESP2, parts may give some replies before that is seen.
+            let whole = replies(&bytes, 80.max(bytes.len()));
+            prop_assert_eq!(replies(&bytes, part), whole);
+        }
+    }
+}
