@@ -36,7 +36,8 @@ for version in $KEDA; do
     # outside of any module: only the files of this one are wanted, not what it depends on
     module=$(cd / && GOFLAGS=-mod=mod go mod download -json "github.com/kedacore/keda/v2@v$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
     mkdir -p "$folder/crds/keda-$version"
-    cp "$module"/config/crd/bases/*.yaml "$folder/crds/keda-$version/"
+    # the module cache is read-only, and so is what an interrupted copy left
+    cp -f "$module"/config/crd/bases/*.yaml "$folder/crds/keda-$version/"
     chmod -R u+w "$folder/crds"
 done
 echo "$state" >"$folder/state"
