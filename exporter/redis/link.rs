@@ -4,11 +4,13 @@
 //! which an exchange failed or was broken off is of no more use: replies to it may still come.
 
 use super::resp::{Batch, Decoder, Word};
+use super::settings::of_tls;
 use crate::reads::{ReadError, Reply};
 use bytes::BytesMut;
 use fred::types::config::Server;
 use futures_util::FutureExt;
 use rustls::pki_types::ServerName;
+use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,7 +58,7 @@ impl Link {
             None => Box::new(stream),
             Some(tls) => {
                 let name = server.tls_server_name.as_deref().unwrap_or(host);
-                let name = ServerName::try_from(name.to_string()).map_err(silence)?;
+                let name = ServerName::try_from(name.to_string()).map_err(|error| silence(io::Error::other(error)))?;
                 Box::new(tls.connect(name, stream).await.map_err(silence)?)
             }
         };
@@ -70,11 +72,19 @@ impl Link {
         if login.database != 0 {
             batch.add(&[Word::Text(b"SELECT"), Word::Count(login.database.into())]);
         }
-        let refused = link.exchange(&batch).await?.into_iter().find_map(|reply| match reply {
-            Reply::Error(text) => Some(ReadError::Login(text)),
-            _ => None,
-        });
-        refused.map_or(Ok(link), Err)
+        batch.add(&[Word::Text(b"PING")]);
+        let mut replies = link.exchange(&batch).await?;
+        let ping = replies.pop();
+        if let Some(Reply::Error(text)) = replies.into_iter().find(|reply| matches!(reply, Reply::Error(_))) {
+            return Err(ReadError::Login(text));
+        }
+        match ping {
+            Some(Reply::Error(text)) if text.starts_with("NOAUTH") => Err(ReadError::Login(text)),
+            // It is said in place of any reply, and the connection then closed.
+            Some(Reply::Error(text)) if text.contains("max number of clients") => Err(ReadError::NoAnswer(text)),
+            // Not allowed, loading, its disk full: reads may be answered all the same.
+            _ => Ok(link),
+        }
     }
 
     /// Whether the server has left it open, and said nothing that nobody asked for.
@@ -113,6 +123,7 @@ impl Link {
     }
 }
 
-fn silence(error: impl std::fmt::Display) -> ReadError {
-    ReadError::NoAnswer(error.to_string())
+fn silence(error: io::Error) -> ReadError {
+    let of_tls = of_tls(&format!("{error:?}"));
+    ReadError::NoAnswer(of_tls.map_or_else(|| error.to_string(), String::from))
 }

@@ -34,6 +34,7 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 pub struct Redis {
     child: Child,
     pub port: u16,
+    options: Vec<String>,
     directory: tempfile::TempDir,
 }
 
@@ -44,23 +45,32 @@ impl Redis {
 
     pub fn start_on(port: u16, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-            .args(["--maxclients", "10000"])
-            .args(options)
-            .current_dir(directory.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: tests/setup.sh redis-server");
-        let redis = Self { child, port, directory };
+        let options: Vec<String> = options.iter().map(|option| option.to_string()).collect();
+        let child = serve(port, &options, directory.path());
+        let redis = Self { child, port, options, directory };
+        redis.wait();
+        redis
+    }
+
+    fn wait(&self) {
         wait_for("redis-server answers", || {
-            let mut connection = redis::Client::open(redis.url()).ok()?.get_connection().ok()?;
+            let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
             match redis::cmd("PING").query::<String>(&mut connection) {
                 Ok(_) => Some(()),
                 Err(error) => error.to_string().contains("NOAUTH").then_some(()),
             }
         });
-        redis
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again where its data is, if its options have it keep any.
+    pub fn restart(&mut self) {
+        self.child = serve(self.port, &self.options, self.directory.path());
+        self.wait();
     }
 
     pub fn url(&self) -> String {
@@ -94,6 +104,17 @@ impl Redis {
         let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:")).unwrap();
         line.trim().parse().unwrap()
     }
+}
+
+fn serve(port: u16, options: &[String], directory: &Path) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(["--maxclients", "10000"])
+        .args(options)
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is needed: tests/setup.sh redis-server")
 }
 
 impl Drop for Redis {
