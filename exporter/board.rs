@@ -35,7 +35,8 @@ struct Entry {
     flow: Flow,
     /// Where the policy asks for it.
     desired: Option<Box<Desired>>,
-    good: Option<(Instant, Reading)>,
+    /// Shared with the snapshots, of which the last one and the next are there at once.
+    good: Option<(Instant, Arc<Reading>)>,
     problem: Option<Arc<str>>,
     trace: Arc<Trace>,
 }
@@ -47,7 +48,7 @@ impl Entry {
             Ok(seen) => {
                 let totals = self.flow.fold(&seen.counts, now);
                 let desired = self.desired.as_mut().and_then(|desired| desired.fold(&seen, &totals, now));
-                self.good = Some((now, Reading { seen, totals, desired }));
+                self.good = Some((now, Arc::new(Reading { seen, totals, desired })));
                 if self.problem.take().is_some() {
                     tracing::info!(queue = &*self.id.label, "can be read again");
                 }
@@ -146,7 +147,7 @@ impl Board {
                 None => answered = true,
             }
             if entry.trace.is_due(now) {
-                let backlog = entry.good.and_then(|(_, reading)| reading.backlog());
+                let backlog = entry.good.as_ref().and_then(|(_, reading)| reading.backlog());
                 Arc::make_mut(&mut entry.trace).push(now, backlog);
             }
         }
@@ -182,7 +183,7 @@ impl Board {
                 continue;
             }
             entry.take(outcome, now, stats);
-            changed |= entry.good.is_none_or(|(_, reading)| reading.is_active() != Some(false));
+            changed |= entry.good.as_ref().is_none_or(|(_, reading)| reading.is_active() != Some(false));
         }
         changed
     }
@@ -191,7 +192,8 @@ impl Board {
     #[must_use]
     pub fn idle_among(&self, labels: &HashSet<Arc<str>>) -> HashSet<usize> {
         let idle = |entry: &Entry| {
-            entry.problem.is_none() && entry.good.is_some_and(|(_, reading)| reading.is_active() == Some(false))
+            entry.problem.is_none()
+                && entry.good.as_ref().is_some_and(|(_, reading)| reading.is_active() == Some(false))
         };
         let wanted = |entry: &Entry| labels.contains(&entry.id.label);
         let places = self.entries.iter().enumerate().filter(|(_, entry)| idle(entry) && wanted(entry));
@@ -204,7 +206,11 @@ impl Board {
         let now = Instant::now();
         let rows = self.entries.iter().map(|entry| Row {
             id: Arc::clone(&entry.id),
-            reading: entry.good.filter(|(at, _)| !self.is_stale(*at, now)).map(|(_, reading)| reading),
+            reading: entry
+                .good
+                .as_ref()
+                .filter(|(at, _)| !self.is_stale(*at, now))
+                .map(|(_, reading)| Arc::clone(reading)),
             problem: entry.problem.clone(),
             trace: Arc::clone(&entry.trace),
         });
@@ -223,7 +229,7 @@ impl Board {
     #[must_use]
     pub fn next_death(&self) -> Option<Instant> {
         let now = Instant::now();
-        let living = self.entries.iter().filter_map(|entry| entry.good).filter(|(at, _)| !self.is_stale(*at, now));
-        living.map(|(at, _)| at + self.stale_after).min()
+        let living = self.entries.iter().filter_map(|entry| Some(entry.good.as_ref()?.0));
+        living.filter(|at| !self.is_stale(*at, now)).min().map(|at| at + self.stale_after)
     }
 }

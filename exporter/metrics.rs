@@ -60,49 +60,49 @@ families! {
     "redis_queue_up" "gauge" "1 while the readings of the queue are fresh, else 0, and then all of them are absent."
         |row| Some(Number::Whole(u64::from(row.reading.is_some())));
     "redis_queue_length" "gauge" "Jobs waiting that a worker could take now."
-        |row| whole(row.reading?.seen.length);
+        |row| whole(row.reading.as_ref()?.seen.length);
     "redis_queue_in_flight" "gauge" "Jobs taken and not finished."
-        |row| whole(row.reading?.seen.in_flight);
+        |row| whole(row.reading.as_ref()?.seen.in_flight);
     "redis_queue_due" "gauge" "Delayed or retrying jobs whose time has come but that still sit in their set."
-        |row| whole(row.reading?.seen.due);
+        |row| whole(row.reading.as_ref()?.seen.due);
     "redis_queue_delayed" "gauge" "Jobs whose time has not come."
-        |row| whole(row.reading?.seen.delayed);
+        |row| whole(row.reading.as_ref()?.seen.delayed);
     "redis_queue_retrying" "gauge" "Jobs that wait for a retry."
-        |row| whole(row.reading?.seen.retrying);
+        |row| whole(row.reading.as_ref()?.seen.retrying);
     "redis_queue_dead" "gauge" "Jobs given up."
-        |row| whole(row.reading?.seen.dead);
+        |row| whole(row.reading.as_ref()?.seen.dead);
     "redis_queue_abandoned" "gauge" "Jobs in flight by the keys, whose worker is dead; not counted in flight."
-        |row| whole(row.reading?.seen.abandoned);
+        |row| whole(row.reading.as_ref()?.seen.abandoned);
     "redis_queue_backlog" "gauge" "Jobs that wait for a worker: length plus due."
-        |row| whole(row.reading?.backlog());
+        |row| whole(row.reading.as_ref()?.backlog());
     "redis_queue_oldest_job_age_seconds" "gauge" "How long the oldest waiting job has waited; 0 for an empty queue."
-        |row| match row.reading?.seen.age { Age::Known { seconds, .. } => real(Some(seconds)), _ => None };
+        |row| match row.reading.as_ref()?.seen.age { Age::Known { seconds, .. } => real(Some(seconds)), _ => None };
     "redis_queue_oldest_job_age_error_seconds" "gauge" "The most by which that age can be off; 0 where the time is stored."
-        |row| match row.reading?.seen.age { Age::Known { error, .. } => real(Some(error)), _ => None };
+        |row| match row.reading.as_ref()?.seen.age { Age::Known { error, .. } => real(Some(error)), _ => None };
     "redis_queue_oldest_job_age_at_least_seconds" "gauge" "While that age can't be known: how long the oldest waiting job has waited at least."
-        |row| match row.reading?.seen.age { Age::AtLeast(seconds) => real(Some(seconds)), _ => None };
+        |row| match row.reading.as_ref()?.seen.age { Age::AtLeast(seconds) => real(Some(seconds)), _ => None };
     "redis_queue_oldest_in_flight_age_seconds" "gauge" "How long ago the oldest job in flight was put in."
-        |row| real(row.reading?.seen.oldest_in_flight);
+        |row| real(row.reading.as_ref()?.seen.oldest_in_flight);
     "redis_queue_arrivals_total" "counter" "Jobs put in; a lower bound over the polls that redis_queue_observation_gaps_total counts."
-        |row| whole(row.reading?.totals.arrivals);
+        |row| whole(row.reading.as_ref()?.totals.arrivals);
     "redis_queue_processed_total" "counter" "Jobs done, or taken where completion can't be seen; a lower bound over the same polls."
-        |row| whole(row.reading?.totals.processed);
+        |row| whole(row.reading.as_ref()?.totals.processed);
     "redis_queue_failed_total" "counter" "Jobs failed."
-        |row| whole(row.reading?.totals.failed);
+        |row| whole(row.reading.as_ref()?.totals.failed);
     "redis_queue_arrival_rate" "gauge" "Jobs put in a second, over RATE_WINDOW; absent while the window holds gaps."
-        |row| real(row.reading?.totals.arrival_rate);
+        |row| real(row.reading.as_ref()?.totals.arrival_rate);
     "redis_queue_processing_rate" "gauge" "Jobs done a second, over RATE_WINDOW; absent while the window holds gaps."
-        |row| real(row.reading?.totals.processing_rate);
+        |row| real(row.reading.as_ref()?.totals.processing_rate);
     "redis_queue_observation_gaps_total" "counter" "Polls over which arrivals and processed are only lower bounds."
-        |row| whole(row.reading.map(|reading| reading.totals.gaps));
+        |row| whole(row.reading.as_ref().map(|reading| reading.totals.gaps));
     "redis_queue_consumers" "gauge" "Live worker processes of the queue."
-        |row| whole(row.reading?.seen.consumers);
+        |row| whole(row.reading.as_ref()?.seen.consumers);
     "redis_queue_slots" "gauge" "Jobs that these workers can run at once; quiet ones give none."
-        |row| whole(row.reading?.seen.slots);
+        |row| whole(row.reading.as_ref()?.seen.slots);
     "redis_queue_paused" "gauge" "1 while the queue is paused, where the library says."
-        |row| whole(row.reading?.seen.paused.map(u64::from));
+        |row| whole(row.reading.as_ref()?.seen.paused.map(u64::from));
     "redis_queue_desired_workers" "gauge" "Workers that the queue needs by its policy; absent until all that the policy asks for was known once."
-        |row| whole(row.reading?.desired);
+        |row| whole(row.reading.as_ref()?.desired);
     "redis_queue_objective_age_seconds" "gauge" "The policy: no job should wait longer."
         |row| real(row.id.policy.objective_age.map(|age| age.as_secs_f64()));
     "redis_queue_scale_up_depth" "gauge" "The policy: backlog per worker over which workers are added."

@@ -18,8 +18,8 @@ const HEIGHT: f64 = 24.0;
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> String {
     let mut page = String::from(HEAD);
-    let waiting: u64 = snapshot.rows.iter().filter_map(|row| row.reading?.backlog()).sum();
-    let in_flight: u64 = snapshot.rows.iter().filter_map(|row| row.reading?.seen.in_flight).sum();
+    let waiting: u64 = snapshot.rows.iter().filter_map(|row| row.reading.as_ref()?.backlog()).sum();
+    let in_flight: u64 = snapshot.rows.iter().filter_map(|row| row.reading.as_ref()?.seen.in_flight).sum();
     let ill = snapshot.rows.iter().filter(|row| row.problem.is_some()).count();
     let state = match (snapshot.polled, snapshot.redis_up) {
         (false, _) => ("wait", "the first poll is under way"),
@@ -53,9 +53,9 @@ pub fn render(snapshot: &Snapshot) -> String {
 }
 
 fn write_row(row: &Row, page: &mut String) {
-    let seen = row.reading.map(|reading| reading.seen);
-    let totals = row.reading.map(|reading| reading.totals);
-    let backlog = row.reading.and_then(|reading| reading.backlog());
+    let seen = row.reading.as_ref().map(|reading| reading.seen);
+    let totals = row.reading.as_ref().map(|reading| reading.totals);
+    let backlog = row.reading.as_ref().and_then(|reading| reading.backlog());
     let delayed = seen.and_then(|seen| match (seen.delayed, seen.retrying) {
         (None, None) => None,
         (delayed, retrying) => Some(delayed.unwrap_or(0) + retrying.unwrap_or(0)),

@@ -67,7 +67,7 @@ pub struct Row {
     /// Which queue.
     pub id: Arc<Identity>,
     /// Its reading, while fresh.
-    pub reading: Option<Reading>,
+    pub reading: Option<Arc<Reading>>,
     /// Why there is none, or why it may soon be none.
     pub problem: Option<Arc<str>>,
     /// Its backlog over the last minutes.

@@ -63,6 +63,10 @@ impl<T: Copy> Window<T> {
         let start = start.map(|start| (age(start).as_secs_f64(), start.1));
         let spacing = self.length / (Self::SAMPLES - 1);
         if self.samples.back().is_none_or(|last| age(last) >= spacing) {
+            // All at once: growing by doubling would take twice as much.
+            if self.samples.is_empty() {
+                self.samples.reserve_exact(Self::SAMPLES as usize + 1);
+            }
             self.samples.push_back((now, seen));
         }
         start

@@ -25,7 +25,12 @@ fn assert_golden(name: &str, text: &str) {
 
 fn row(label: &str, layout: &'static str, policy: Policy, reading: Option<Reading>) -> Row {
     let problem = reading.is_none().then(|| Arc::from("WRONGTYPE"));
-    Row { id: Arc::new(Identity::new(label.into(), layout, policy)), reading, problem, trace: Arc::default() }
+    Row {
+        id: Arc::new(Identity::new(label.into(), layout, policy)),
+        reading: reading.map(Arc::new),
+        problem,
+        trace: Arc::default(),
+    }
 }
 
 /// A queue of which everything is known, one of which only a length is, and one that can't be read.

@@ -34,6 +34,7 @@ pub struct Login {
 /// A connection that is logged in.
 pub struct Link {
     stream: Box<dyn Stream>,
+    sent: usize,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -62,7 +63,7 @@ impl Link {
                 Box::new(tls.connect(name, stream).await.map_err(silence)?)
             }
         };
-        let mut link = Self { stream };
+        let mut link = Self { stream, sent: 0 };
         let mut batch = Batch::default();
         if let Some(password) = &login.password {
             let user = login.username.iter().map(|user| Word::Text(user.as_bytes()));
@@ -92,11 +93,17 @@ impl Link {
         self.stream.read(&mut [0]).now_or_never().is_none()
     }
 
+    /// The bytes of the largest batch so far: the next one will be much the same.
+    pub fn sent(&self) -> usize {
+        self.sent
+    }
+
     /// Sends commands, and returns their replies in order.
     ///
     /// # Errors
     /// [`ReadError::NoAnswer`] where not all came, [`ReadError::Shape`] where they are not in Redis's protocol.
     pub async fn exchange(&mut self, batch: &Batch) -> Result<Vec<Reply>, ReadError> {
+        self.sent = self.sent.max(batch.bytes().len());
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         // Both at once: a proxy on the way may read no further while nobody takes what it has.
         let write = async {

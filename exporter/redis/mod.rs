@@ -59,6 +59,14 @@ struct Share<'a> {
     plain: Vec<(usize, usize, &'a Read)>,
 }
 
+impl Share<'_> {
+    /// Answers all of it with an error.
+    fn fail(&self, error: &ReadError, requests: &[Request], found: &mut Vec<Found>) {
+        fail(error, requests, &self.atomic, found);
+        found.extend(self.plain.iter().map(|(index, position, _)| (*index, *position, Err(error.clone()))));
+    }
+}
+
 /// A result and its place in the answers: request and position.
 type Found = (usize, usize, Result<Reply, ReadError>);
 
@@ -221,29 +229,38 @@ impl Connection {
                 shares.entry(server(read)).or_default().plain.push((index, position + request.ask.atomic.len(), read));
             }
         }
-        // What no node has a slot for is read from none.
-        let unserved = || Err(ReadError::NoAnswer("no node of the cluster has its slot".into()));
+        let missing = || Err(ReadError::Shape("a reply is missing"));
         let mut answers: Vec<Answers> = requests
             .iter()
-            .map(|request| vec![unserved(); request.ask.atomic.len() + request.ask.plain.len()])
+            .map(|request| vec![missing(); request.ask.atomic.len() + request.ask.plain.len()])
             .collect();
         let clustered = matches!(self.place, Place::Cluster(_));
         let mut nodes = Vec::with_capacity(shares.len());
+        let mut unserved = Vec::new();
         for (server, share) in shares {
-            let Some(server) = server else { continue };
+            let Some(server) = server else {
+                share.fail(&ReadError::NoAnswer("no node of the cluster has its slot".into()), requests, &mut unserved);
+                continue;
+            };
             let link = self.links.remove(server);
             let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
             nodes.push((node, share));
         }
         let reads = nodes.into_iter().map(|(node, share)| node.read(requests, share));
-        let mut stale = clustered && slots.is_none();
-        for (node, found) in join_all(reads).await {
+        let mut stale = !unserved.is_empty();
+        let mut found = unserved;
+        for (node, of_node) in join_all(reads).await {
             stale |= node.moved || node.link.is_none();
             self.links.extend(node.link.map(|link| (node.server.clone(), link)));
-            for (index, position, result) in found {
-                if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
-                    *place = result;
-                }
+            if found.is_empty() {
+                found = of_node;
+            } else {
+                found.extend(of_node);
+            }
+        }
+        for (index, position, result) in found {
+            if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
+                *place = result;
             }
         }
         if let Place::Cluster(cluster) = &mut self.place
@@ -269,7 +286,7 @@ struct Node<'a> {
 impl Node<'_> {
     async fn read(mut self, requests: &[Request], share: Share<'_>) -> (Self, Vec<Found>) {
         let groups = self.groups(requests, &share.atomic);
-        let mut batch = Batch::default();
+        let mut batch = Batch::with_capacity(self.link.as_ref().map_or(0, Link::sent));
         for group in &groups {
             add_group(&mut batch, requests, group);
         }
@@ -280,22 +297,22 @@ impl Node<'_> {
         let mut found = Vec::with_capacity(results.len());
         let (mut failed, mut refused) = (Vec::new(), Vec::new());
         for group in &groups {
-            match take_group(requests, group, &mut results) {
-                Ok(replies) => found.extend(replies),
+            match take_group(requests, group, &mut results, &mut found) {
+                Ok(()) => {}
                 Err(error) if error.is_out_of_memory() => refused.extend(group.iter().copied()),
-                Err(error) if group.len() == 1 || error.is_silence() => found.extend(all(&error, requests, group)),
+                Err(error) if group.len() == 1 || error.is_silence() => fail(&error, requests, group, &mut found),
                 Err(_) => failed.extend(group.iter().copied()),
             }
         }
         found.extend(share.plain.iter().zip(results).map(|((index, position, _), result)| (*index, *position, result)));
-        found.extend(self.read_alone(requests, &failed).await);
-        found.extend(self.read_bare(requests, &refused).await);
+        self.read_alone(requests, &failed, &mut found).await;
+        self.read_bare(requests, &refused, &mut found).await;
         (self, found)
     }
 
     /// Reads the atomic part of these requests again without MULTI, which a Redis that is out of memory refuses. What leaves between
     /// two of these reads is seen by the one and not by the other; next to nothing comes in meanwhile.
-    async fn read_bare(&mut self, requests: &[Request], indices: &[usize]) -> Vec<Found> {
+    async fn read_bare(&mut self, requests: &[Request], indices: &[usize], found: &mut Vec<Found>) {
         let mut batch = Batch::default();
         let mut places = Vec::new();
         for index in indices {
@@ -306,21 +323,21 @@ impl Node<'_> {
             }
         }
         let results = self.send(batch).await;
-        places.into_iter().zip(results).map(|((index, position), result)| (index, position, result)).collect()
+        found.extend(places.into_iter().zip(results).map(|((index, position), result)| (index, position, result)));
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
-    async fn read_alone(&mut self, requests: &[Request], indices: &[usize]) -> Vec<Found> {
+    async fn read_alone(&mut self, requests: &[Request], indices: &[usize], found: &mut Vec<Found>) {
         let mut batch = Batch::default();
         for index in indices {
             add_group(&mut batch, requests, &[*index]);
         }
         let mut results = self.send(batch).await.into_iter();
-        let mut read = |index| match take_group(requests, &[index], &mut results) {
-            Ok(found) => found,
-            Err(error) => all(&error, requests, &[index]),
-        };
-        indices.iter().flat_map(|index| read(*index)).collect()
+        for index in indices {
+            if let Err(error) = take_group(requests, &[*index], &mut results, found) {
+                fail(&error, requests, &[*index], found);
+            }
+        }
     }
 
     /// Requests with atomic reads, as they share a MULTI/EXEC: only within one slot in a cluster.
@@ -392,9 +409,14 @@ fn atomic(requests: &[Request], index: usize) -> usize {
     requests.get(index).map_or(0, |request| request.ask.atomic.len())
 }
 
-fn all(error: &ReadError, requests: &[Request], group: &[usize]) -> Vec<Found> {
-    let places = group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)));
-    places.map(|(index, position)| (index, position, Err(error.clone()))).collect()
+/// The places of the atomic reads of a group.
+fn places(requests: &[Request], group: &[usize]) -> impl Iterator<Item = (usize, usize)> {
+    group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)))
+}
+
+/// Answers all reads of a group with an error.
+fn fail(error: &ReadError, requests: &[Request], group: &[usize], found: &mut Vec<Found>) {
+    found.extend(places(requests, group).map(|(index, position)| (index, position, Err(error.clone()))));
 }
 
 /// Takes the results of MULTI, the queued reads and EXEC of one group.
@@ -404,22 +426,27 @@ fn take_group(
     requests: &[Request],
     group: &[usize],
     results: &mut std::vec::IntoIter<Result<Reply, ReadError>>,
-) -> Result<Vec<Found>, ReadError> {
+    found: &mut Vec<Found>,
+) -> Result<(), ReadError> {
     let total: usize = group.iter().map(|index| atomic(requests, *index)).sum();
     // All of them are taken, whatever they say.
-    let queued = results.by_ref().take(total + 1).fold(Ok(()), |so_far, result| so_far.and(result.map(|_| ())));
+    let mut refused = None;
+    for result in results.by_ref().take(total + 1) {
+        refused = refused.or(result.err());
+    }
     let executed = results.next().unwrap_or(Err(ReadError::Shape("no reply to EXEC")));
-    queued?;
+    if let Some(error) = refused {
+        return Err(error);
+    }
     let replies = match executed? {
         Reply::Array(replies) if replies.len() == total => replies,
         _ => return Err(ReadError::Shape("EXEC gave other than one reply a command")),
     };
-    let places = group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)));
-    let found = places.zip(replies).map(|((index, position), reply)| match reply {
+    found.extend(places(requests, group).zip(replies).map(|((index, position), reply)| match reply {
         Reply::Error(text) => (index, position, Err(ReadError::Refused(text))),
         reply => (index, position, Ok(reply)),
-    });
-    Ok(found.collect())
+    }));
+    Ok(())
 }
 
 /// Sorts fred's errors: what the server said, and what is only that it said nothing.

@@ -43,6 +43,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// One with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), commands: 0 }
+    }
+
     /// What is sent.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

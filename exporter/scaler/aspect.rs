@@ -106,7 +106,7 @@ impl Aspect {
     /// # Errors
     /// `UNAVAILABLE` where the queue can't be read, `FAILED_PRECONDITION` where this number can't be known of it now.
     pub fn value(&self, row: &Row) -> Result<f64, Status> {
-        let reading = row.reading.ok_or_else(|| unreadable(row))?;
+        let reading = row.reading.as_ref().ok_or_else(|| unreadable(row))?;
         let value = match self.metric {
             Metric::DesiredWorkers => reading.desired.map(|workers| workers as f64),
             Metric::Backlog => reading.backlog().map(|jobs| jobs as f64),
@@ -150,7 +150,7 @@ mod tests {
 
     fn row(reading: Option<Reading>, policy: Policy) -> Row {
         let id = Arc::new(Identity::new("a".into(), "list", policy));
-        Row { id, reading, problem: Some("wrong type".into()), trace: Arc::default() }
+        Row { id, reading: reading.map(Arc::new), problem: Some("wrong type".into()), trace: Arc::default() }
     }
 
     fn reading() -> Reading {

@@ -106,7 +106,7 @@ impl ExternalScaler for Scaler {
     async fn is_active(&self, request: Request<ScaledObjectRef>) -> Result<Response<IsActiveResponse>, Status> {
         let aspect = Aspect::of(&request.get_ref().scaler_metadata)?;
         let active = |row: &Row| {
-            let reading = row.reading.ok_or_else(|| unreadable(row))?;
+            let reading = row.reading.as_ref().ok_or_else(|| unreadable(row))?;
             let unknown = || Status::failed_precondition("whether any job waits can't be known now");
             reading.is_active().ok_or_else(unknown)
         };
@@ -174,7 +174,7 @@ impl Pusher {
     async fn next(mut self) -> Option<(Result<IsActiveResponse, Status>, Self)> {
         loop {
             let shown = Arc::clone(&self.shown.borrow_and_update());
-            let reading = shown.row(self.waiting.label()).and_then(|row| row.reading.as_ref());
+            let reading = shown.row(self.waiting.label()).and_then(|row| row.reading.as_deref());
             if self.push.look(reading, Instant::now()) {
                 return Some((Ok(IsActiveResponse { result: true }), self));
             }

@@ -194,7 +194,7 @@ impl Run<'_> {
     /// What is published of a queue that could be read.
     fn check_good(&mut self, place: usize, shown: &Snapshot, moment: Moment, unheard: &[String]) -> Result<(), String> {
         let queue = &mut self.queues[place];
-        let (published, reading) = (Published(&shown.rows[place]), shown.rows[place].reading);
+        let (published, reading) = (Published(&shown.rows[place]), shown.rows[place].reading.as_deref().copied());
         if queue.spoiled {
             return Err(format!("{}: read, though its key is of another type", queue.label));
         }
@@ -231,7 +231,7 @@ impl Run<'_> {
     /// What is shown of a queue of which nothing was heard: its last good reading while that is fresh, or nothing.
     fn check_silent(&mut self, place: usize, shown: &Snapshot, before: Instant) -> Result<(), String> {
         let queue = &self.queues[place];
-        let (published, reading) = (Published(&shown.rows[place]), shown.rows[place].reading);
+        let (published, reading) = (Published(&shown.rows[place]), shown.rows[place].reading.as_deref().copied());
         let after = Instant::now();
         match (reading, queue.good) {
             (None, None) => {}
