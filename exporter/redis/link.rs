@@ -76,15 +76,18 @@ impl Link {
         batch.add(&[Word::Text(b"PING")]);
         let mut replies = link.exchange(&batch).await?;
         let ping = replies.pop();
-        if let Some(Reply::Error(text)) = replies.into_iter().find(|reply| matches!(reply, Reply::Error(_))) {
-            return Err(ReadError::Login(text));
-        }
-        match ping {
-            Some(Reply::Error(text)) if text.starts_with("NOAUTH") => Err(ReadError::Login(text)),
-            // It is said in place of any reply, and the connection then closed.
-            Some(Reply::Error(text)) if text.contains("max number of clients") => Err(ReadError::NoAnswer(text)),
+        let refused = |reply| match reply {
+            Reply::Error(text) => Some(ReadError::Refused(text)),
+            _ => None,
+        };
+        let login = replies.into_iter().find_map(refused);
+        match login.or_else(|| ping.and_then(refused).filter(|error| error.kind() == "login" || is_full(error))) {
             // Not allowed, loading, its disk full: reads may be answered all the same.
-            _ => Ok(link),
+            None => Ok(link),
+            Some(error) if is_full(&error) || error.kind() == "unavailable" => {
+                Err(ReadError::NoAnswer(error.to_string()))
+            }
+            Some(error) => Err(ReadError::Login(error.to_string())),
         }
     }
 
@@ -128,6 +131,11 @@ impl Link {
         };
         tokio::try_join!(write, read).map(|((), replies)| replies)
     }
+}
+
+/// Whether the server has no room for one more client: said in place of any reply, before it hangs up.
+fn is_full(error: &ReadError) -> bool {
+    error.to_string().contains("max number of clients")
 }
 
 fn silence(error: io::Error) -> ReadError {

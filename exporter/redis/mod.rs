@@ -234,7 +234,7 @@ impl Connection {
             .iter()
             .map(|request| vec![missing(); request.ask.atomic.len() + request.ask.plain.len()])
             .collect();
-        let clustered = matches!(self.place, Place::Cluster(_));
+        let clustered = self.is_clustered();
         let mut nodes = Vec::with_capacity(shares.len());
         let mut unserved = Vec::new();
         for (server, share) in shares {
@@ -248,20 +248,18 @@ impl Connection {
         }
         let reads = nodes.into_iter().map(|(node, share)| node.read(requests, share));
         let mut stale = !unserved.is_empty();
-        let mut found = unserved;
-        for (node, of_node) in join_all(reads).await {
+        let mut put = |found: Vec<Found>| {
+            for (index, position, result) in found {
+                if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
+                    *place = result;
+                }
+            }
+        };
+        put(unserved);
+        for (node, found) in join_all(reads).await {
             stale |= node.moved || node.link.is_none();
             self.links.extend(node.link.map(|link| (node.server.clone(), link)));
-            if found.is_empty() {
-                found = of_node;
-            } else {
-                found.extend(of_node);
-            }
-        }
-        for (index, position, result) in found {
-            if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
-                *place = result;
-            }
+            put(found);
         }
         if let Place::Cluster(cluster) = &mut self.place
             && stale
