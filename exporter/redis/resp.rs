@@ -272,6 +272,22 @@ fn length(digits: &[u8]) -> Result<usize, ReadError> {
     usize::try_from(number(digits)?).map_err(|_| ReadError::Shape("a length below 0"))
 }
 
+/// The replies that these bytes hold when they come in parts of this length, 1 or more: for tests and fuzzing.
+///
+/// # Errors
+/// As [`Decoder::next`].
+#[doc(hidden)]
+pub fn replies(bytes: &[u8], part: usize) -> Result<Vec<Reply>, ReadError> {
+    let (mut decoder, mut buffer, mut found) = (Decoder::default(), BytesMut::new(), Vec::new());
+    for part in bytes.chunks(part) {
+        buffer.extend_from_slice(part);
+        while let Some(reply) = decoder.next(&mut buffer)? {
+            found.push(reply);
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
@@ -327,18 +343,6 @@ mod tests {
         batch.add_read(&Read::HashGet("\u{e9}\r\n".into(), Bytes::new()));
         assert_eq!(batch.bytes(), "*3\r\n$4\r\nHGET\r\n$4\r\n\u{e9}\r\n\r\n$0\r\n\r\n".as_bytes());
         assert_eq!(batch.commands(), 1);
-    }
-
-    /// The replies that these bytes hold when they come in parts of this length.
-    fn replies(bytes: &[u8], part: usize) -> Result<Vec<Reply>, ReadError> {
-        let (mut decoder, mut buffer, mut found) = (Decoder::default(), BytesMut::new(), Vec::new());
-        for part in bytes.chunks(part) {
-            buffer.extend_from_slice(part);
-            while let Some(reply) = decoder.next(&mut buffer)? {
-                found.push(reply);
-            }
-        }
-        Ok(found)
     }
 
     #[test]
