@@ -226,6 +226,30 @@ fn a_redis_at_its_limits_is_read_for_as_long_as_it_answers() {
     exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == length);
 }
 
+/// It refuses the SELECT of a login too.
+#[test]
+fn a_redis_busy_with_a_script_has_not_refused_the_login() {
+    let redis = Redis::start();
+    redis.say("CONFIG SET lua-time-limit 20");
+    let mut endless = redis.connect();
+    let script = std::thread::spawn(move || {
+        redis::cmd("EVAL").arg("while true do end").arg(0).query::<redis::Value>(&mut endless).ok()
+    });
+    let is_busy = || redis.try_run(&["SELECT", "1"]).is_err_and(|error| error.code() == Some("BUSY"));
+    support::wait_for("the script is too long", || is_busy().then_some(()));
+    let exporter = Exporter::start(&format!("{}/1", redis.url()), "list:q");
+    let count = |metrics: &support::Metrics, kind| {
+        metrics.value(&format!("queue_exporter_poll_errors_total{{kind=\"{kind}\"}}"))
+    };
+    let metrics = exporter.wait("polls have failed", |metrics| {
+        count(metrics, "no_answer").unwrap_or(0.0) + count(metrics, "login").unwrap_or(0.0) >= 2.0
+    });
+    assert_eq!(count(&metrics, "login"), Some(0.0));
+    redis.say("SCRIPT KILL");
+    script.join().unwrap();
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(0.0));
+}
+
 #[test]
 fn every_layout_is_read_from_a_redis_out_of_memory() {
     let redis = Redis::start();
