@@ -132,13 +132,19 @@ impl Board {
         }
     }
 
-    /// Takes in the outcomes of a poll, and why it ended early if it did. Returns whether Redis answered at all.
-    pub fn take(&mut self, outcomes: Vec<Outcome>, silence: Option<&ReadError>, stats: &Stats) -> bool {
+    /// Takes in the outcomes of a poll, by the places of their queues, and why it ended early if it did. Returns whether Redis answered
+    /// at all.
+    pub fn take(
+        &mut self,
+        outcomes: impl Iterator<Item = (usize, Outcome)>,
+        mut silence: Option<ReadError>,
+        stats: &Stats,
+    ) -> bool {
         let now = Instant::now();
-        let mut answered = outcomes.is_empty() && silence.is_none();
-        let mut silence = silence.cloned();
+        let mut answered = self.entries.is_empty() && silence.is_none();
         let mut silent = 0;
-        for (entry, outcome) in self.entries.iter_mut().zip(outcomes) {
+        for (place, outcome) in outcomes {
+            let Some(entry) = self.entries.get_mut(place) else { continue };
             match entry.take(outcome, now, stats) {
                 Some(error) => {
                     silence = Some(error);
@@ -173,7 +179,7 @@ impl Board {
 
     /// Takes in what a look at some queues between two polls gave, by their places; returns whether one of them is no longer
     /// without a job, or can't be read.
-    pub fn take_some(&mut self, outcomes: Vec<(usize, Outcome)>, stats: &Stats) -> bool {
+    pub fn take_some(&mut self, outcomes: impl Iterator<Item = (usize, Outcome)>, stats: &Stats) -> bool {
         let now = Instant::now();
         let mut changed = false;
         for (place, outcome) in outcomes {
@@ -204,32 +210,28 @@ impl Board {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let rows = self.entries.iter().map(|entry| Row {
-            id: Arc::clone(&entry.id),
-            reading: entry
-                .good
-                .as_ref()
-                .filter(|(at, _)| !self.is_stale(*at, now))
-                .map(|(_, reading)| Arc::clone(reading)),
-            problem: entry.problem.clone(),
-            trace: Arc::clone(&entry.trace),
+        let mut oldest: Option<Instant> = None;
+        let rows = self.entries.iter().map(|entry| {
+            let good = entry.good.as_ref().filter(|(at, _)| !self.is_stale(*at, now));
+            let at = good.map(|(at, _)| *at);
+            oldest = oldest.into_iter().chain(at).min();
+            Row {
+                id: Arc::clone(&entry.id),
+                reading: good.map(|(_, reading)| Arc::clone(reading)),
+                problem: entry.problem.clone(),
+                trace: Arc::clone(&entry.trace),
+            }
         });
+        let rows = rows.collect();
+        let next_death = oldest.map(|at| at + self.stale_after);
         let libraries = self.libraries.iter().map(|library| LibraryRow {
             name: library.name.clone(),
             globals: library.good.filter(|(at, _)| !self.is_stale(*at, now)).map(|(_, globals)| globals),
         });
-        Snapshot::new(rows.collect(), libraries.collect(), self.redis_up, self.polled)
+        Snapshot::new(rows, libraries.collect(), self.redis_up, self.polled).until(next_death)
     }
 
     fn is_stale(&self, at: Instant, now: Instant) -> bool {
         now.saturating_duration_since(at) >= self.stale_after
-    }
-
-    /// When the next reading dies, if no poll ends before.
-    #[must_use]
-    pub fn next_death(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let living = self.entries.iter().filter_map(|entry| Some(entry.good.as_ref()?.0));
-        living.filter(|at| !self.is_stale(*at, now)).min().map(|at| at + self.stale_after)
     }
 }

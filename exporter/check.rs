@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::curve::Age;
 use crate::layout::{ListEnds, Observation};
 use crate::reader::{Outcome, Reader};
-use crate::reads::{Ask, Read, ReadError, Reply};
-use crate::redis::{Connection, Request};
+use crate::reads::{Asks, Read, ReadError, Replies, Reply, bytes_of};
+use crate::redis::Connection;
 use crate::spec::Queue;
 use bytes::Bytes;
 use serde::Serialize;
@@ -110,29 +110,30 @@ async fn probe(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) 
     if some_list_moves {
         tokio::time::sleep(BETWEEN).await;
     }
-    let requests = keys.iter().zip(&before).map(|((key, ends), before)| {
-        let mut plain = vec![Read::Type(key.clone())];
-        if let (Some(ends), Some((newest, oldest))) = (ends, before) {
-            let rank = if ends.newest_first { 1 } else { -1 };
-            for (element, rank) in [(newest, rank), (oldest, -rank)] {
-                let (key, element) = (key.clone(), element.clone());
-                plain.push(Read::ListPosition { key, element, rank, count: 1, max: MOVED });
+    let mut asks = Asks::default();
+    for ((key, ends), before) in keys.iter().zip(&before) {
+        asks.add(true, |ask| {
+            ask.plain.push(Read::Type(key.clone()));
+            if let (Some(ends), Some((newest, oldest))) = (ends, before) {
+                let rank = if ends.newest_first { 1 } else { -1 };
+                for (element, rank) in [(newest, rank), (oldest, -rank)] {
+                    let (key, element) = (key.clone(), element.clone());
+                    ask.plain.push(Read::ListPosition { key, element, rank, count: 1, max: MOVED });
+                }
+                ask.plain.push(Read::ListLength(key.clone()));
             }
-            plain.push(Read::ListLength(key.clone()));
-        }
-        Request { ask: Ask { atomic: Vec::new(), plain }, alone: true }
-    });
-    let answers = connection.read(&requests.collect::<Vec<_>>()).await;
-    answers
-        .into_iter()
+        });
+    }
+    let mut replies = Replies::of_many(connection.read(&asks).await);
+    asks.requests()
         .zip(keys)
-        .map(|(answers, (_, ends))| {
-            let mut answers = answers.into_iter().map(Result::ok);
-            let kind = match answers.next().flatten() {
+        .map(|(request, (_, ends))| {
+            replies.turn(request.size());
+            let kind = match replies.take().ok() {
                 Some(Reply::Bytes(kind)) => Some(String::from_utf8_lossy(&kind).into_owned()),
                 _ => None,
             };
-            let mut position = || match answers.next().flatten() {
+            let mut position = || match replies.take().ok() {
                 Some(Reply::Array(found)) => Some(found.first().and_then(|found| match found {
                     Reply::Int(index) => Some(*index),
                     _ => None,
@@ -140,8 +141,8 @@ async fn probe(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) 
                 _ => None,
             };
             let (newest, oldest) = (position(), position());
-            let length = match answers.next().flatten() {
-                Some(Reply::Int(length)) => length,
+            let length = match replies.take() {
+                Ok(Reply::Int(length)) => length,
                 _ => 0,
             };
             let end = ends.map_or(0, |ends| if ends.newest_first { length - 1 } else { 0 });
@@ -154,26 +155,21 @@ async fn probe(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) 
 
 /// The newest and the oldest element of each list that has two or more.
 async fn ends(connection: &mut Connection, keys: &[(Bytes, Option<ListEnds>)]) -> Vec<Option<(Bytes, Bytes)>> {
-    let requests = keys.iter().map(|(key, ends)| {
-        let mut plain = Vec::new();
-        if let Some(ends) = ends {
-            let (newest, oldest) = if ends.newest_first { (0, -1) } else { (-1, 0) };
-            plain.push(Read::ListRange(key.clone(), newest, newest));
-            plain.push(Read::ListRange(key.clone(), oldest, oldest));
-        }
-        Request { ask: Ask { atomic: Vec::new(), plain }, alone: true }
-    });
-    let element = |reply: Option<Result<Reply, ReadError>>| match reply {
-        Some(Ok(Reply::Array(items))) => match items.into_iter().next() {
-            Some(Reply::Bytes(element)) => Some(element),
-            _ => None,
-        },
-        _ => None,
-    };
-    let answers = connection.read(&requests.collect::<Vec<_>>()).await;
-    let found = answers.into_iter().map(|answers| {
-        let mut answers = answers.into_iter();
-        let (newest, oldest) = (element(answers.next())?, element(answers.next())?);
+    let mut asks = Asks::default();
+    for (key, ends) in keys {
+        asks.add(true, |ask| {
+            if let Some(ends) = ends {
+                let (newest, oldest) = if ends.newest_first { (0, -1) } else { (-1, 0) };
+                ask.plain.push(Read::ListRange(key.clone(), newest, newest));
+                ask.plain.push(Read::ListRange(key.clone(), oldest, oldest));
+            }
+        });
+    }
+    let mut replies = Replies::of_many(connection.read(&asks).await);
+    let element = |replies: &mut Replies| bytes_of(replies.array().ok()?).into_iter().next();
+    let found = asks.requests().map(|request| {
+        replies.turn(request.size());
+        let (newest, oldest) = (element(&mut replies)?, element(&mut replies)?);
         (newest != oldest).then_some((newest, oldest))
     });
     found.collect()

@@ -129,12 +129,12 @@ impl Poller {
 
     /// One look at the idle queues between two polls; shown at once where a job has come.
     async fn glance(&mut self) {
-        let outcomes = while_showing(self.reader.read_some(&self.idle), &self.board, &self.shown).await;
+        while_showing(self.reader.look_at_some(&self.idle), &self.board, &self.shown).await;
         if self.reader.silence().is_some() {
             // Redis is asked again at the next poll, and not before.
             self.idle.clear();
         }
-        if self.board.take_some(outcomes, &self.stats) {
+        if self.board.take_some(self.reader.outcomes(), &self.stats) {
             self.shown.send_replace(Arc::new(self.board.snapshot()));
             self.idle = self.board.idle_among(&self.interest.labels());
         }
@@ -145,8 +145,9 @@ impl Poller {
         let start = Instant::now();
         // What the last poll found is read before it is shown.
         self.follow();
-        let outcomes = while_showing(self.reader.read(), &self.board, &self.shown).await;
-        let answered = self.board.take(outcomes, self.reader.silence(), &self.stats);
+        while_showing(self.reader.look(), &self.board, &self.shown).await;
+        let silence = self.reader.silence().cloned();
+        let answered = self.board.take(self.reader.outcomes(), silence, &self.stats);
         self.board.take_libraries(self.reader.libraries(), &self.stats);
         self.stats.polled(start.elapsed(), answered.then(unix_now));
         self.shown.send_replace(Arc::new(self.board.snapshot()));
@@ -167,12 +168,12 @@ impl Poller {
 }
 
 /// Waits for a look; while it is under way, readings that die are taken down.
-async fn while_showing<T>(look: impl Future<Output = T>, board: &Board, shown: &watch::Sender<Arc<Snapshot>>) -> T {
+async fn while_showing(look: impl Future<Output = ()>, board: &Board, shown: &watch::Sender<Arc<Snapshot>>) {
     tokio::pin!(look);
     loop {
-        let death = board.next_death().map(tokio::time::Instant::from_std);
+        let death = shown.borrow().next_death.map(tokio::time::Instant::from_std);
         tokio::select! {
-            outcomes = &mut look => return outcomes,
+            () = &mut look => return,
             () = sleep_until(death) => {
                 shown.send_replace(Arc::new(board.snapshot()));
             }

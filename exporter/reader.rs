@@ -8,8 +8,8 @@ use crate::clock::Clock;
 use crate::config::RedisConfig;
 use crate::fifo::Look;
 use crate::layout::{Around, Entry, Finder, Globals, Layout, Observation, Overview};
-use crate::reads::{Ask, Read, ReadError, Replies};
-use crate::redis::{Connection, Request};
+use crate::reads::{Asks, Read, ReadError, Replies};
+use crate::redis::Connection;
 use crate::spec::{Discovery, Queue};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -163,18 +163,27 @@ impl Reader {
 
     /// Reads all queues once, within the time that a poll may take. The outcomes come in the order of the queues.
     pub async fn read(&mut self) -> Vec<Outcome> {
-        self.look(|_| true).await
+        self.look().await;
+        self.outcomes().map(|(_, outcome)| outcome).collect()
     }
 
-    /// Reads the queues at these places, and what their libraries keep for all queues together, in the same way.
-    pub async fn read_some(&mut self, places: &HashSet<usize>) -> Vec<(usize, Outcome)> {
-        let outcomes = self.look(|place| places.contains(&place)).await;
-        let sources = self.sources.iter().enumerate().filter(|(_, source)| source.wanted);
-        sources.map(|(place, _)| place).zip(outcomes).collect()
+    /// Looks at all queues once, within the time that a poll may take.
+    pub async fn look(&mut self) {
+        self.look_at(|_| true).await;
     }
 
-    /// The outcomes of those that are wanted, in the order of the queues.
-    async fn look(&mut self, wanted: impl Fn(usize) -> bool) -> Vec<Outcome> {
+    /// Looks at the queues at these places, and at what their libraries keep for all queues together, in the same way.
+    pub async fn look_at_some(&mut self, places: &HashSet<usize>) {
+        self.look_at(|place| places.contains(&place)).await;
+    }
+
+    /// Hands over what the last look gave: of each queue that it was to see the place, in the order of the queues, and the outcome.
+    pub fn outcomes(&mut self) -> impl Iterator<Item = (usize, Outcome)> {
+        let sources = self.sources.iter_mut().enumerate();
+        sources.filter_map(|(place, source)| Some((place, source.outcome.take()?)))
+    }
+
+    async fn look_at(&mut self, wanted: impl Fn(usize) -> bool) {
         for (place, source) in self.sources.iter_mut().enumerate() {
             source.wanted = wanted(place);
         }
@@ -192,36 +201,34 @@ impl Reader {
             let shared = overviews.get(place).filter(|shared| matches!(shared.outcome, Some(Ok(_))));
             shared.map_or_else(Around::default, |shared| shared.overview.around(name))
         };
-        let wanted = self.sources.iter().filter(|source| source.wanted).count();
-        let mut outcomes = Vec::with_capacity(wanted);
+        let (mut seen, mut silent) = (0, 0);
         for source in self.sources.iter_mut().filter(|source| source.wanted) {
-            let mut outcome = source.outcome.take().unwrap_or_else(|| Err(silence.clone()));
-            if let (Ok(observation), Some((shared, name))) = (&mut outcome, &source.shared) {
+            let Some(outcome) = &mut source.outcome else { continue };
+            if let (Ok(observation), Some((shared, name))) = (&mut *outcome, &source.shared) {
                 around(*shared, name).add_to(observation);
             }
-            source.alone = outcome.as_ref().is_err_and(|error| !error.is_silence());
-            outcomes.push(outcome);
+            let is_silent = outcome.as_ref().is_err_and(ReadError::is_silence);
+            source.alone = outcome.is_err() && !is_silent;
+            seen += 1;
+            silent += usize::from(is_silent);
         }
-        let silent = outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(ReadError::is_silence)).count();
         let silent = silent + self.shared.iter().filter(|shared| shared.is_silent()).count();
         // Within a cluster one node may be silent while the others answer.
-        let keeps =
-            self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < outcomes.len());
+        let keeps = self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < seen);
         if (silent > 0 || silence.is_silence()) && !keeps {
             self.connection = None;
         }
         self.silence = Some(silence).filter(ReadError::is_silence);
-        outcomes
     }
 
     async fn read_slices(&mut self) -> Result<(), ReadError> {
         self.connect().await?;
         let Some(connection) = &mut self.connection else { return Ok(()) };
         if self.clock.is_due() {
-            let ask = Ask { plain: vec![Read::Time], ..Ask::default() };
+            let mut asks = Asks::default();
+            asks.add(false, |ask| ask.plain.push(Read::Time));
             let sent = Instant::now();
-            let answers = connection.read(&[Request { ask, alone: false }]).await.into_iter().next();
-            self.clock.answer(sent, &mut Replies::new(answers.unwrap_or_default()))?;
+            self.clock.answer(sent, &mut Replies::new(connection.read(&asks).await))?;
         }
         let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
         if connection.is_clustered() {
@@ -276,19 +283,13 @@ fn members<'a>(
 }
 
 impl Member<'_> {
-    /// What it asks for in this round.
-    fn request(&mut self, now: f64) -> Request {
-        let mut ask = Ask::default();
-        let mut alone = false;
+    /// Adds what it asks for in this round.
+    fn ask(&mut self, asks: &mut Asks, now: f64) {
         match self {
-            Self::Queue(source) => {
-                alone = source.alone;
-                source.layout.ask(&mut ask, now);
-            }
-            Self::Overview(shared) => shared.overview.ask(&mut ask, now),
-            Self::Finder(found) => found.finder.ask(&mut ask, now),
+            Self::Queue(source) => asks.add(source.alone, |ask| source.layout.ask(ask, now)),
+            Self::Overview(shared) => asks.add(false, |ask| shared.overview.ask(ask, now)),
+            Self::Finder(found) => asks.add(false, |ask| found.finder.ask(ask, now)),
         }
-        Request { ask, alone }
     }
 
     /// Takes the answers; returns whether that was all.
@@ -371,18 +372,16 @@ async fn read_slice(connection: &mut Connection, slice: &mut [Member<'_>], clock
             break;
         }
         let (sent, now) = (Instant::now(), clock.now());
-        let requests: Vec<Request> = open.iter_mut().map(|member| member.request(now)).collect();
-        let answers = connection.read(&requests).await;
+        let mut asks = Asks::default();
+        open.iter_mut().for_each(|member| member.ask(&mut asks, now));
+        let mut replies = Replies::of_many(connection.read(&asks).await);
         let (received, unix) = (Instant::now(), clock.now());
-        let mut again = Vec::new();
-        for (member, answers) in open.into_iter().zip(answers) {
+        let mut sizes = asks.requests().map(|request| request.size());
+        open.retain_mut(|member| {
+            replies.turn(sizes.next().unwrap_or_default());
             let pops = member.notify().and_then(|key| connection.pops(key));
-            let look = Look { sent, received, unix, pops };
-            if !member.answer(&mut Replies::new(answers), look) {
-                again.push(member);
-            }
-        }
-        open = again;
+            !member.answer(&mut replies, Look { sent, received, unix, pops })
+        });
     }
     let mut silences = slice.iter().map(Member::silence);
     match silences.next().flatten() {

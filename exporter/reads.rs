@@ -132,13 +132,72 @@ impl Read {
 /// The largest count that is believed: numbers up to here are exact in Prometheus, and their sums far from overflow.
 const LARGEST: u64 = 1 << 53;
 
-/// What one queue asks for in one round trip.
+/// What one queue asks for in one round trip; a layout adds to what others ask for, and looks at nothing else in it.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ask {
     /// Reads that must see one moment: sent inside MULTI and EXEC. All of one Redis Cluster slot.
     pub atomic: Vec<Read>,
     /// Reads that each may see a moment of their own.
     pub plain: Vec<Read>,
+}
+
+/// What many queues ask for in one round trip: one [`Ask`] that holds the reads of all, and where each one's end. So a queue costs
+/// no allocation.
+#[derive(Debug, Default)]
+pub struct Asks {
+    all: Ask,
+    ends: Vec<End>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    atomic: usize,
+    plain: usize,
+    alone: bool,
+}
+
+/// What one of many asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// As in [`Ask`].
+    pub atomic: &'a [Read],
+    /// As in [`Ask`].
+    pub plain: &'a [Read],
+    /// Whether its atomic reads get a MULTI/EXEC of their own.
+    pub alone: bool,
+}
+
+impl Request<'_> {
+    /// How many reads it has.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.atomic.len() + self.plain.len()
+    }
+}
+
+impl Asks {
+    /// Adds a request: the reads that `ask` adds.
+    pub fn add(&mut self, alone: bool, ask: impl FnOnce(&mut Ask)) {
+        ask(&mut self.all);
+        self.ends.push(End { atomic: self.all.atomic.len(), plain: self.all.plain.len(), alone });
+    }
+
+    /// Each one's, in the order in which they were added.
+    pub fn requests(&self) -> impl Iterator<Item = Request<'_>> {
+        let mut start = End::default();
+        self.ends.iter().map(move |end| {
+            let atomic = self.all.atomic.get(start.atomic..end.atomic).unwrap_or_default();
+            let plain = self.all.plain.get(start.plain..end.plain).unwrap_or_default();
+            start = *end;
+            Request { atomic, plain, alone: end.alone }
+        })
+    }
+
+    /// How many reads all of them have.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.all.atomic.len() + self.all.plain.len()
+    }
 }
 
 /// A reply of Redis, in RESP2 shapes.
@@ -220,15 +279,31 @@ impl ReadError {
     }
 }
 
-/// The replies to one [`Ask`], taken in its order: first the atomic ones, then the plain ones.
+/// The replies to one [`Ask`], taken in its order: first the atomic ones, then the plain ones. Those of many follow one another.
 #[derive(Debug)]
-pub struct Replies(std::vec::IntoIter<Result<Reply, ReadError>>);
+pub struct Replies {
+    all: std::vec::IntoIter<Result<Reply, ReadError>>,
+    /// How many of them belong to this one.
+    left: usize,
+}
 
 impl Replies {
     /// Wraps the replies of one ask.
     #[must_use]
     pub fn new(replies: Vec<Result<Reply, ReadError>>) -> Self {
-        Self(replies.into_iter())
+        Self { left: replies.len(), all: replies.into_iter() }
+    }
+
+    /// Wraps the replies of many, of which none can be taken before the first [`Replies::turn`].
+    #[must_use]
+    pub fn of_many(replies: Vec<Result<Reply, ReadError>>) -> Self {
+        Self { left: 0, all: replies.into_iter() }
+    }
+
+    /// Goes on to the replies of the next one, so many; what is left of the one before is dropped.
+    pub fn turn(&mut self, size: usize) {
+        self.all.by_ref().take(self.left).for_each(drop);
+        self.left = size;
     }
 
     /// The next reply, or the error that the server gave in its place.
@@ -236,13 +311,18 @@ impl Replies {
     /// # Errors
     /// The server's refusal, or [`ReadError::Shape`] where fewer replies came than were asked for.
     pub fn take(&mut self) -> Result<Reply, ReadError> {
-        self.0.next().unwrap_or(Err(ReadError::Shape("a reply is missing")))
+        let missing = Err(ReadError::Shape("a reply is missing"));
+        let Some(left) = self.left.checked_sub(1) else { return missing };
+        self.left = left;
+        self.all.next().unwrap_or(missing)
     }
 
     /// Takes the next `count` replies off, to be read later.
     #[must_use]
     pub fn split(&mut self, count: usize) -> Self {
-        Self::new(self.0.by_ref().take(count).collect())
+        let count = count.min(self.left);
+        self.left -= count;
+        Self::new(self.all.by_ref().take(count).collect())
     }
 
     /// The next reply as a count.

@@ -127,6 +127,8 @@ pub struct Snapshot {
     pub redis_up: bool,
     /// Whether a poll has ended, well or ill.
     pub polled: bool,
+    /// When the first of the readings is too old to be shown.
+    pub next_death: Option<Instant>,
     places: OnceLock<HashMap<Arc<str>, usize>>,
     text: OnceLock<Bytes>,
     gzip: OnceLock<Bytes>,
@@ -137,6 +139,12 @@ impl Snapshot {
     #[must_use]
     pub fn new(rows: Vec<Row>, libraries: Vec<LibraryRow>, redis_up: bool, polled: bool) -> Self {
         Self { rows, libraries, redis_up, polled, ..Self::default() }
+    }
+
+    /// The same, to be made anew at this moment if no poll ends before.
+    #[must_use]
+    pub fn until(self, next_death: Option<Instant>) -> Self {
+        Self { next_death, ..self }
     }
 
     /// The queue of this label. The first search makes an index.

@@ -154,7 +154,8 @@ impl Beside for BullMq {
         let failed = metric(replies.bytes()?);
         let prioritized = replies.count()?;
         let next = if self.priorities { bytes_of(replies.array()?).into_iter().next() } else { None };
-        self.next = next.map(|id| (id, prioritized == 1));
+        // Copied, for the reply shares its memory with the whole batch of replies.
+        self.next = next.map(|id| (Bytes::copy_from_slice(&id), prioritized == 1));
         self.in_front = if self.apart { 0 } else { replies.count()? };
         let moves = is_paused && major < 6;
         // The length of the other list was that of this one, or the next of the prioritized jobs was not asked for.

@@ -407,10 +407,11 @@ where
     }
 
     fn ask(&mut self, ask: &mut Ask, now: f64) {
+        let before = ask.atomic.len();
         for line in &mut self.lines {
             line.ask_atomic(ask);
         }
-        self.asked = (ask.atomic.len(), self.around.is_none());
+        self.asked = (ask.atomic.len() - before, self.around.is_none());
         if self.asked.1 {
             ask.plain.extend(self.beside.reads(now));
         }

@@ -5,7 +5,7 @@
 //!
 //! All reads of one slice of a poll go to each Redis node in one write, so a slice is one round trip. The atomic reads of
 //! [`GROUP`] queues share one MULTI/EXEC; where Redis refuses to queue one of them it refuses all, and such a group is read
-//! again, queue by queue; the queue at fault is read alone from then on ([`Request::alone`]).
+//! again, queue by queue; the queue at fault is read alone from then on ([`Request`]).
 //!
 //! A Redis over its `maxmemory` refuses what is queued in a MULTI, reads too: there the same reads go again without one.
 //!
@@ -20,7 +20,7 @@ mod settings;
 mod watcher;
 
 use crate::config::{RedisConfig, Timeouts};
-use crate::reads::{Ask, Read, ReadError, Reply};
+use crate::reads::{Asks, Read, ReadError, Reply, Request};
 use bytes::Bytes;
 use fred::error::{Error, ErrorKind};
 use fred::prelude::*;
@@ -29,7 +29,7 @@ use futures_util::future::join_all;
 use link::{Link, Login};
 use resp::{Batch, Word};
 use settings::settings;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use tokio::task::JoinHandle;
 use watcher::Watcher;
 
@@ -38,37 +38,23 @@ const GROUP: usize = 32;
 /// Events that may be on their way before one is lost, and with it a subscription's count.
 const EVENTS: usize = 65_536;
 
-/// What one queue asks for.
-#[derive(Debug)]
-pub struct Request {
-    /// The reads.
-    pub ask: Ask,
-    /// Whether its atomic reads get a MULTI/EXEC of their own.
-    pub alone: bool,
-}
-
-/// The answers to one [`Request`]: atomic reads first, then plain ones.
-pub type Answers = Vec<Result<Reply, ReadError>>;
+/// A reply, or why there is none.
+type Answer = Result<Reply, ReadError>;
 
 /// What one node is asked for.
 #[derive(Default)]
 struct Share<'a> {
-    /// Requests whose atomic reads are its.
-    atomic: Vec<usize>,
-    /// Plain reads, with their place in the answers: request and position.
-    plain: Vec<(usize, usize, &'a Read)>,
+    /// Those whose atomic reads are its.
+    atomic: Vec<Request<'a>>,
+    /// Its plain reads.
+    plain: Vec<&'a Read>,
 }
 
-impl Share<'_> {
-    /// Answers all of it with an error.
-    fn fail(&self, error: &ReadError, requests: &[Request], found: &mut Vec<Found>) {
-        fail(error, requests, &self.atomic, found);
-        found.extend(self.plain.iter().map(|(index, position, _)| (*index, *position, Err(error.clone()))));
-    }
+/// What one node answered: to the atomic reads of its share, and to the plain ones.
+struct Found {
+    atomic: std::vec::IntoIter<Answer>,
+    plain: std::vec::IntoIter<Answer>,
 }
-
-/// A result and its place in the answers: request and position.
-type Found = (usize, usize, Result<Reply, ReadError>);
 
 /// A connected client.
 pub struct Connection {
@@ -210,56 +196,63 @@ impl Connection {
         matches!(self.place, Place::Cluster(_))
     }
 
-    /// Reads all requests, in one write to each node. Answers come in the order of the requests.
-    pub async fn read(&mut self, requests: &[Request]) -> Vec<Answers> {
+    /// Reads all that is asked for, in one write to each node. Answers come in the order of the requests, of each the atomic reads first.
+    pub async fn read(&mut self, asks: &Asks) -> Vec<Answer> {
         let slots = match &self.place {
             Place::Server(_) => None,
             Place::Cluster(cluster) => cluster.client.cached_cluster_state(),
         };
-        let server = |read: &Read| match &self.place {
-            Place::Server(server) => Some(server),
-            Place::Cluster(_) => slots.as_ref()?.get_server(slot(read)),
+        let servers = match (&self.place, &slots) {
+            (Place::Server(server), _) => vec![server.clone()],
+            (Place::Cluster(_), slots) => slots.as_ref().map(|slots| slots.unique_primary_nodes()).unwrap_or_default(),
         };
-        let mut shares: BTreeMap<Option<&Server>, Share> = BTreeMap::new();
-        for (index, request) in requests.iter().enumerate() {
-            if let Some(read) = request.ask.atomic.first() {
-                shares.entry(server(read)).or_default().atomic.push(index);
+        // The place in `servers` of the one that has a key.
+        let node = |read: &Read| match &self.place {
+            Place::Server(_) => Some(0),
+            Place::Cluster(_) => {
+                let server = slots.as_ref()?.get_server(slot(read))?;
+                servers.iter().position(|known| known == server)
             }
-            for (position, read) in request.ask.plain.iter().enumerate() {
-                shares.entry(server(read)).or_default().plain.push((index, position + request.ask.atomic.len(), read));
+        };
+        let mut shares: Vec<Share> = servers.iter().map(|_| Share::default()).collect();
+        let mut unserved = false;
+        for request in asks.requests() {
+            if let Some(read) = request.atomic.first() {
+                let share = node(read).and_then(|node| shares.get_mut(node));
+                unserved |= share.map(|share| share.atomic.push(request)).is_none();
+            }
+            for read in request.plain {
+                let share = node(read).and_then(|node| shares.get_mut(node));
+                unserved |= share.map(|share| share.plain.push(read)).is_none();
             }
         }
-        let missing = || Err(ReadError::Shape("a reply is missing"));
-        let mut answers: Vec<Answers> = requests
-            .iter()
-            .map(|request| vec![missing(); request.ask.atomic.len() + request.ask.plain.len()])
-            .collect();
         let clustered = self.is_clustered();
-        let mut nodes = Vec::with_capacity(shares.len());
-        let mut unserved = Vec::new();
-        for (server, share) in shares {
-            let Some(server) = server else {
-                share.fail(&ReadError::NoAnswer("no node of the cluster has its slot".into()), requests, &mut unserved);
-                continue;
-            };
+        let reads = servers.iter().zip(shares).map(|(server, share)| {
             let link = self.links.remove(server);
-            let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
-            nodes.push((node, share));
-        }
-        let reads = nodes.into_iter().map(|(node, share)| node.read(requests, share));
-        let mut stale = !unserved.is_empty();
-        let mut put = |found: Vec<Found>| {
-            for (index, position, result) in found {
-                if let Some(place) = answers.get_mut(index).and_then(|answers| answers.get_mut(position)) {
-                    *place = result;
-                }
-            }
-        };
-        put(unserved);
-        for (node, found) in join_all(reads).await {
+            let node =
+                Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
+            node.read(share)
+        });
+        let mut stale = unserved;
+        let mut found = Vec::with_capacity(servers.len());
+        for (node, answers) in join_all(reads.collect::<Vec<_>>()).await {
             stale |= node.moved || node.link.is_none();
             self.links.extend(node.link.map(|link| (node.server.clone(), link)));
-            put(found);
+            found.push(answers);
+        }
+        // Each node has answered in the order of the requests, so going through them once more puts all together.
+        let mut answers = Vec::with_capacity(asks.size());
+        for request in asks.requests() {
+            if let Some(read) = request.atomic.first() {
+                match node(read).and_then(|node| found.get_mut(node)) {
+                    Some(found) => answers.extend(found.atomic.by_ref().take(request.atomic.len())),
+                    None => answers.extend(request.atomic.iter().map(|_| unserved_slot())),
+                }
+            }
+            for read in request.plain {
+                let answer = node(read).and_then(|node| found.get_mut(node)?.plain.next());
+                answers.push(answer.unwrap_or_else(unserved_slot));
+            }
         }
         if let Place::Cluster(cluster) = &mut self.place
             && stale
@@ -268,6 +261,10 @@ impl Connection {
         }
         answers
     }
+}
+
+fn unserved_slot() -> Answer {
+    Err(ReadError::NoAnswer("no node of the cluster has its slot".into()))
 }
 
 /// A node while it is read.
@@ -282,80 +279,75 @@ struct Node<'a> {
 }
 
 impl Node<'_> {
-    async fn read(mut self, requests: &[Request], share: Share<'_>) -> (Self, Vec<Found>) {
-        let groups = self.groups(requests, &share.atomic);
+    async fn read(mut self, share: Share<'_>) -> (Self, Found) {
         let mut batch = Batch::with_capacity(self.link.as_ref().map_or(0, Link::sent));
-        for group in &groups {
-            add_group(&mut batch, requests, group);
+        for group in self.groups(&share.atomic) {
+            add_group(&mut batch, group);
         }
-        for (.., read) in &share.plain {
+        for read in &share.plain {
             batch.add_read(read);
         }
-        let mut results = self.send(batch).await.into_iter();
-        let mut found = Vec::with_capacity(results.len());
+        let mut answers = self.send(batch).await.into_iter();
+        let mut atomic = Vec::with_capacity(size(&share.atomic));
+        // Requests to be read again, with the place of their answers.
         let (mut failed, mut refused) = (Vec::new(), Vec::new());
-        for group in &groups {
-            match take_group(requests, group, &mut results, &mut found) {
-                Ok(()) => {}
-                Err(error) if error.is_out_of_memory() => refused.extend(group.iter().copied()),
-                Err(error) if group.len() == 1 || error.is_silence() => fail(&error, requests, group, &mut found),
-                Err(_) => failed.extend(group.iter().copied()),
+        for group in self.groups(&share.atomic) {
+            let place = atomic.len();
+            let Err(error) = take_group(group, &mut answers, &mut atomic) else { continue };
+            if error.is_out_of_memory() {
+                refused.push((place, group));
+            } else if group.len() > 1 && !error.is_silence() {
+                failed.push((place, group));
             }
+            atomic.resize(place + size(group), Err(error));
         }
-        found.extend(share.plain.iter().zip(results).map(|((index, position, _), result)| (*index, *position, result)));
-        self.read_alone(requests, &failed, &mut found).await;
-        self.read_bare(requests, &refused, &mut found).await;
-        (self, found)
+        self.read_alone(&failed, &mut atomic).await;
+        self.read_bare(&refused, &mut atomic).await;
+        (self, Found { atomic: atomic.into_iter(), plain: answers.collect::<Vec<_>>().into_iter() })
     }
 
     /// Reads the atomic part of these requests again without MULTI, which a Redis that is out of memory refuses. What leaves between
     /// two of these reads is seen by the one and not by the other; next to nothing comes in meanwhile.
-    async fn read_bare(&mut self, requests: &[Request], indices: &[usize], found: &mut Vec<Found>) {
+    async fn read_bare(&mut self, groups: &[(usize, &[Request<'_>])], found: &mut [Answer]) {
         let mut batch = Batch::default();
-        let mut places = Vec::new();
-        for index in indices {
-            let reads = requests.get(*index).map_or(&[][..], |request| &request.ask.atomic);
-            for (position, read) in reads.iter().enumerate() {
-                batch.add_read(read);
-                places.push((*index, position));
-            }
+        let reads = groups.iter().flat_map(|(_, group)| group.iter().flat_map(|request| request.atomic));
+        reads.for_each(|read| batch.add_read(read));
+        let mut answers = self.send(batch).await.into_iter();
+        for (place, group) in groups {
+            let places = found.iter_mut().skip(*place).take(size(group));
+            places.zip(answers.by_ref()).for_each(|(place, answer)| *place = answer);
         }
-        let results = self.send(batch).await;
-        found.extend(places.into_iter().zip(results).map(|((index, position), result)| (index, position, result)));
     }
 
     /// Reads the atomic part of these requests again, each in a MULTI/EXEC of its own.
-    async fn read_alone(&mut self, requests: &[Request], indices: &[usize], found: &mut Vec<Found>) {
+    async fn read_alone(&mut self, groups: &[(usize, &[Request<'_>])], found: &mut [Answer]) {
         let mut batch = Batch::default();
-        for index in indices {
-            add_group(&mut batch, requests, &[*index]);
-        }
-        let mut results = self.send(batch).await.into_iter();
-        for index in indices {
-            if let Err(error) = take_group(requests, &[*index], &mut results, found) {
-                fail(&error, requests, &[*index], found);
+        let requests = || groups.iter().flat_map(|(_, group)| group.iter());
+        requests().for_each(|request| add_group(&mut batch, std::slice::from_ref(request)));
+        let mut answers = self.send(batch).await.into_iter();
+        for (place, group) in groups {
+            let mut again = Vec::with_capacity(size(group));
+            for request in *group {
+                let end = again.len() + request.atomic.len();
+                if let Err(error) = take_group(std::slice::from_ref(request), &mut answers, &mut again) {
+                    again.resize(end, Err(error));
+                }
             }
+            let places = found.iter_mut().skip(*place);
+            places.zip(again).for_each(|(place, answer)| *place = answer);
         }
     }
 
     /// Requests with atomic reads, as they share a MULTI/EXEC: only within one slot in a cluster.
-    fn groups(&self, requests: &[Request], indices: &[usize]) -> Vec<Vec<usize>> {
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut open: Option<u16> = None;
-        for index in indices {
-            let Some(request) = requests.get(*index) else { continue };
-            let slot = if self.clustered { request.ask.atomic.first().map_or(0, slot) } else { 0 };
-            match groups.last_mut() {
-                Some(group) if open == Some(slot) && !request.alone && group.len() < GROUP => group.push(*index),
-                _ => groups.push(vec![*index]),
-            }
-            open = (!request.alone).then_some(slot);
-        }
-        groups
+    fn groups<'a, 'b>(&self, requests: &'a [Request<'b>]) -> impl Iterator<Item = &'a [Request<'b>]> + use<'a, 'b> {
+        let clustered = self.clustered;
+        let slot = move |request: &Request| if clustered { request.atomic.first().map_or(0, slot) } else { 0 };
+        let together = move |one: &Request, next: &Request| !one.alone && !next.alone && slot(one) == slot(next);
+        requests.chunk_by(together).flat_map(|company| company.chunks(GROUP))
     }
 
     /// Sends a batch and returns as many results as it has commands.
-    async fn send(&mut self, batch: Batch) -> Answers {
+    async fn send(&mut self, batch: Batch) -> Vec<Answer> {
         if batch.commands() == 0 {
             return Vec::new();
         }
@@ -379,7 +371,7 @@ impl Node<'_> {
     }
 
     /// A slot that is moving, or has moved, is read at the next poll, by a new map of slots.
-    fn result(&mut self, reply: Reply) -> Result<Reply, ReadError> {
+    fn result(&mut self, reply: Reply) -> Answer {
         let Reply::Error(text) = reply else { return Ok(reply) };
         let moving = self.clustered && ["MOVED ", "ASK ", "TRYAGAIN "].iter().any(|start| text.starts_with(start));
         self.moved |= moving;
@@ -391,11 +383,9 @@ impl Node<'_> {
     }
 }
 
-fn add_group(batch: &mut Batch, requests: &[Request], group: &[usize]) {
+fn add_group(batch: &mut Batch, group: &[Request]) {
     batch.add(&[Word::Text(b"MULTI")]);
-    for request in group.iter().filter_map(|index| requests.get(*index)) {
-        request.ask.atomic.iter().for_each(|read| batch.add_read(read));
-    }
+    group.iter().flat_map(|request| request.atomic).for_each(|read| batch.add_read(read));
     batch.add(&[Word::Text(b"EXEC")]);
 }
 
@@ -403,46 +393,36 @@ fn slot(read: &Read) -> u16 {
     fred::util::redis_keyslot(read.key())
 }
 
-fn atomic(requests: &[Request], index: usize) -> usize {
-    requests.get(index).map_or(0, |request| request.ask.atomic.len())
+/// How many atomic reads these have.
+fn size(group: &[Request]) -> usize {
+    group.iter().map(|request| request.atomic.len()).sum()
 }
 
-/// The places of the atomic reads of a group.
-fn places(requests: &[Request], group: &[usize]) -> impl Iterator<Item = (usize, usize)> {
-    group.iter().flat_map(|index| (0..atomic(requests, *index)).map(move |position| (*index, position)))
-}
-
-/// Answers all reads of a group with an error.
-fn fail(error: &ReadError, requests: &[Request], group: &[usize], found: &mut Vec<Found>) {
-    found.extend(places(requests, group).map(|(index, position)| (index, position, Err(error.clone()))));
-}
-
-/// Takes the results of MULTI, the queued reads and EXEC of one group.
+/// Takes the answers to MULTI, the queued reads and EXEC of one group; what EXEC gave is added to `found`.
 ///
 /// An error at a read says why EXEC gave up; else the reply of EXEC, which must hold one reply a read.
 fn take_group(
-    requests: &[Request],
-    group: &[usize],
-    results: &mut std::vec::IntoIter<Result<Reply, ReadError>>,
-    found: &mut Vec<Found>,
+    group: &[Request],
+    answers: &mut impl Iterator<Item = Answer>,
+    found: &mut Vec<Answer>,
 ) -> Result<(), ReadError> {
-    let total: usize = group.iter().map(|index| atomic(requests, *index)).sum();
+    let size = size(group);
     // All of them are taken, whatever they say.
     let mut refused = None;
-    for result in results.by_ref().take(total + 1) {
-        refused = refused.or(result.err());
+    for answer in answers.take(size + 1) {
+        refused = refused.or(answer.err());
     }
-    let executed = results.next().unwrap_or(Err(ReadError::Shape("no reply to EXEC")));
+    let executed = answers.next().unwrap_or(Err(ReadError::Shape("no reply to EXEC")));
     if let Some(error) = refused {
         return Err(error);
     }
     let replies = match executed? {
-        Reply::Array(replies) if replies.len() == total => replies,
+        Reply::Array(replies) if replies.len() == size => replies,
         _ => return Err(ReadError::Shape("EXEC gave other than one reply a command")),
     };
-    found.extend(places(requests, group).zip(replies).map(|((index, position), reply)| match reply {
-        Reply::Error(text) => (index, position, Err(ReadError::Refused(text))),
-        reply => (index, position, Ok(reply)),
+    found.extend(replies.into_iter().map(|reply| match reply {
+        Reply::Error(text) => Err(ReadError::Refused(text)),
+        reply => Ok(reply),
     }));
     Ok(())
 }

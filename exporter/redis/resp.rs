@@ -1,8 +1,7 @@
 //! Redis's protocol, RESP2: commands to bytes, bytes to replies.
 //!
-//! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one a string and
-//! one an array of a reply. Strings are copied out of what was read, so that a layout that keeps a job of a few bytes does
-//! not keep all that came with it.
+//! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one an array of a
+//! reply. A string of a reply shares the memory of all that was read with it: who keeps it copies it.
 
 use crate::reads::{Read, ReadError, Reply};
 use bytes::{Buf, Bytes, BytesMut};
@@ -232,7 +231,7 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
         return Err(ReadError::Shape("a line that says nothing"));
     };
     let reply = match kind {
-        // Told so often that it is not copied.
+        // Told so often that it takes no memory.
         b'+' if rest == b"QUEUED" => Reply::Bytes(Bytes::from_static(b"QUEUED")),
         b'+' => Reply::Bytes(Bytes::copy_from_slice(rest)),
         b'-' => Reply::Error(String::from_utf8_lossy(rest).into_owned()),
@@ -247,10 +246,13 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
             let Some(string) = bytes.get(end + 1..whole) else {
                 return Ok(None);
             };
-            let string = string.strip_suffix(b"\r\n").ok_or(ReadError::Shape("a string of another length"))?;
-            let reply = Reply::Bytes(Bytes::copy_from_slice(string));
-            bytes.advance(whole);
-            return Ok(Some(Item::Whole(reply)));
+            if !string.ends_with(b"\r\n") {
+                return Err(ReadError::Shape("a string of another length"));
+            }
+            bytes.advance(end + 1);
+            let string = bytes.split_to(length).freeze();
+            bytes.advance(2);
+            return Ok(Some(Item::Whole(Reply::Bytes(string))));
         }
         b'*' => {
             let length = length(rest)?;

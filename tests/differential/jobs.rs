@@ -58,6 +58,11 @@ pub struct Jobs {
     pub odd: bool,
     /// Jobs were taken out of the middle since the lists were last empty.
     pub holed: bool,
+    /// Jobs that were taken since the last good look, or shortly before.
+    gone: Vec<Job>,
+    /// For whom others may pass until the lists are empty: where a job came in again before a look saw that it had left, those in
+    /// front of it stand where these did.
+    pub passed_for: Vec<Job>,
     /// The look after which a job was last taken out of the middle.
     removed: usize,
     made: u64,
@@ -124,7 +129,10 @@ impl Jobs {
         let job = self.waiting[list].pop_front()?;
         self.left += 1;
         self.settle();
-        Some(Job { tries: job.tries + 1, taken: Some(world.batch()), ..job })
+        let job = Job { tries: job.tries + 1, taken: Some(world.batch()), ..job };
+        self.gone.retain(|job| job.taken >= Some(world.last_good));
+        self.gone.push(job.clone());
+        Some(job)
     }
 
     /// Puts a job in where jobs come in, as the same element that it was before.
@@ -132,6 +140,9 @@ impl Jobs {
         let blurred = job.taken.is_some_and(|taken| taken >= world.last_good);
         self.blurs += u64::from(blurred);
         self.odd |= blurred;
+        if blurred {
+            self.passed_for.extend(self.gone.iter().filter(|job| job.taken >= Some(world.last_good)).cloned());
+        }
         let earlier = job.earlier.unwrap_or(job.batch);
         self.put(list, Job { earlier: blurred.then_some(earlier), ..job }, world);
     }
@@ -164,6 +175,9 @@ impl Jobs {
     fn settle(&mut self) {
         self.hides &= self.length() > 0;
         self.holed &= self.length() > 0;
+        if self.length() == 0 {
+            self.passed_for.clear();
+        }
     }
 
     /// Takes one of those in flight.

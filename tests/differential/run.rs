@@ -172,7 +172,7 @@ impl Run<'_> {
         let libraries = self.reader.libraries();
         let unheard = |(_, outcome): &&(_, Result<_, ReadError>)| outcome.is_err();
         let unheard: Vec<String> = libraries.iter().filter(unheard).map(|(name, _)| name.prefix.clone()).collect();
-        self.board.take(outcomes, silence.as_ref(), &self.bed.stats);
+        self.board.take(outcomes.into_iter().enumerate(), silence, &self.bed.stats);
         self.board.take_libraries(libraries, &self.bed.stats);
         let silent = problems.iter().flatten().any(|(is_silence, _)| *is_silence);
         self.bed.seen.polls += 1;

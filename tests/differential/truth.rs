@@ -77,7 +77,7 @@ impl Truth {
     pub fn seen(jobs: &Jobs) -> Self {
         let mut truth = Self::empty(jobs);
         truth.seen = jobs.all_waiting().map(came).collect();
-        truth.seen_too = jobs.all_waiting().filter_map(back).collect();
+        truth.seen_too = jobs.all_waiting().filter_map(back).chain(jobs.passed_for.iter().map(came)).collect();
         truth.sight = if jobs.holed || jobs.hides {
             Sight::Younger
         } else if jobs.odd {
