@@ -262,9 +262,9 @@ impl Fifo {
             Round::Wider => self.plan_wider(),
             Round::First | Round::Newest => self.plan_narrow(),
         }
-        for search in std::mem::take(&mut self.searches) {
-            let Some(element) = self.element(search.job) else { continue };
-            self.searches.push(search);
+        let mut searches = std::mem::take(&mut self.searches);
+        searches.retain(|search| {
+            let Some(element) = self.element(search.job) else { return false };
             let from_head = (search.end == End::New) == self.newest_first;
             ask.atomic.push(Read::ListPosition {
                 key: self.key.clone(),
@@ -273,7 +273,9 @@ impl Fifo {
                 count: 2,
                 max: search.max,
             });
-        }
+            true
+        });
+        self.searches = searches;
     }
 
     /// Takes the replies. `None` asks for another round of the same look; there are three at most.
@@ -286,8 +288,8 @@ impl Fifo {
         let reads_newest = self.reads_newest && self.opaque == 0;
         let newest = if reads_newest { Some(self.newest_elements(replies.array()?)?) } else { None };
         let mut sights = Vec::with_capacity(self.searches.len());
-        for search in std::mem::take(&mut self.searches) {
-            sights.push((search, self.sight(&replies.array()?, search, length)?));
+        for search in &self.searches {
+            sights.push((*search, self.sight(&replies.array()?, *search, length)?));
         }
         let verdict = self.judge(length, &sights, round == Round::Wider);
         let stays = matches!(verdict, Verdict::Grew { arrivals: 0, .. });

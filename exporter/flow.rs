@@ -4,9 +4,9 @@
 //! falls by less than half is a stale answer and is held; one that falls further was reset, and is passed through as
 //! Prometheus expects of a counter. A rate is published only when the whole window was watched and holds no gap.
 //!
-//! Memory: [`Window::SAMPLES`] samples of 40 bytes a queue, whatever the window.
+//! Memory: [`Window::SAMPLES`] samples of 32 bytes a queue, whatever the window.
 
-use crate::window::{Point, Window};
+use crate::window::{Points, Window};
 use std::time::{Duration, Instant};
 
 /// What a layout says of arrivals and departures.
@@ -65,7 +65,7 @@ pub struct Flow {
     failed: Meter,
     gaps: u64,
     /// Arrivals and processed.
-    window: Window<(Point, Point)>,
+    window: Window<Points<2>>,
 }
 
 impl Flow {
@@ -92,11 +92,13 @@ impl Flow {
         self.gaps += u64::from(missed.0 || missed.1);
         self.arrivals.gaps += u32::from(missed.0);
         self.processed.gaps += u32::from(missed.1);
-        let points = (self.arrivals.point(), self.processed.point());
-        let start = self.window.fold(now, points);
-        let rate = |before: Point, after: Point, seconds: f64| Some(before.growth(after)? as f64 / seconds);
-        let arrival_rate = start.and_then(|(seconds, (before, _))| rate(before, points.0, seconds));
-        let processing_rate = start.and_then(|(seconds, (_, before))| rate(before, points.1, seconds));
+        let points =
+            Points::new([self.arrivals.published, self.processed.published], [self.arrivals.gaps, self.processed.gaps]);
+        let rates = self
+            .window
+            .fold(now, points)
+            .map(|(seconds, before)| before.growth(&points).map(|growth| growth.map(|growth| growth as f64 / seconds)));
+        let [arrival_rate, processing_rate] = rates.unwrap_or_default();
         Totals {
             arrivals: self.arrivals.published,
             processed: self.processed.published,
@@ -132,10 +134,6 @@ impl Meter {
                 self.published = Some(held.unwrap_or(total));
             }
         }
-    }
-
-    fn point(&self) -> Point {
-        Point::new(self.published, self.gaps)
     }
 }
 

@@ -4,7 +4,7 @@
 //! of jobs in flight is the rate at which they are done times the mean time that one takes. Both are means over one window, so
 //! neither the workers nor the jobs have to say anything.
 
-use crate::window::{Point, Window};
+use crate::window::{Points, Window};
 use std::time::{Duration, Instant};
 
 /// Fewer jobs than this in a window say too little of how long one takes.
@@ -20,7 +20,7 @@ pub struct Load {
     /// Looks over which that is not known.
     gaps: u32,
     length: Duration,
-    window: Window<Point>,
+    window: Window<Points<1>>,
 }
 
 /// The means of one window.
@@ -58,9 +58,12 @@ impl Load {
             (_, None) => self.lost(),
         }
         self.last = in_flight.map(|jobs| (now, jobs));
-        let point = Point::new(in_flight.map(|_| self.spent), self.gaps);
+        let point = Points::new([in_flight.map(|_| self.spent)], [self.gaps]);
         let start = self.window.fold(now, point);
-        let busy = start.and_then(|(seconds, before)| Some(before.growth(point)? as f64 / 1_000.0 / seconds));
+        let busy = start.and_then(|(seconds, before)| {
+            let [spent] = before.growth(&point);
+            Some(spent? as f64 / 1_000.0 / seconds)
+        });
         let Some((busy, rate)) = busy.zip(processing_rate) else { return Means { busy, ..Means::default() } };
         let seconds = self.length.as_secs_f64();
         if rate * seconds >= FEWEST {

@@ -47,6 +47,8 @@ pub struct Reader {
     /// Why the last look ended early, where nothing was heard.
     silence: Option<ReadError>,
     clock: Clock,
+    /// What is asked for in one round, kept for its room.
+    asks: Asks,
 }
 
 /// A queue.
@@ -100,6 +102,7 @@ impl Reader {
             failing: false,
             silence: None,
             clock: Clock::default(),
+            asks: Asks::default(),
         };
         for discovery in discoveries {
             reader.share(discovery.entry, &discovery.prefix);
@@ -225,17 +228,17 @@ impl Reader {
         self.connect().await?;
         let Some(connection) = &mut self.connection else { return Ok(()) };
         if self.clock.is_due() {
-            let mut asks = Asks::default();
-            asks.add(false, |ask| ask.plain.push(Read::Time));
+            self.asks.clear();
+            self.asks.add(false, |ask| ask.plain.push(Read::Time));
             let sent = Instant::now();
-            self.clock.answer(sent, &mut Replies::new(connection.read(&asks).await))?;
+            self.clock.answer(sent, &mut Replies::new(connection.read(&self.asks).await))?;
         }
         let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
         if connection.is_clustered() {
             members.retain_mut(|member| !member.refuse_to_scan());
         }
         for slice in members.chunks_mut(SLICE) {
-            read_slice(connection, slice, &self.clock).await?;
+            read_slice(connection, slice, &self.clock, &mut self.asks).await?;
         }
         Ok(())
     }
@@ -365,16 +368,21 @@ impl Member<'_> {
 ///
 /// # Errors
 /// Where nothing at all was heard.
-async fn read_slice(connection: &mut Connection, slice: &mut [Member<'_>], clock: &Clock) -> Result<(), ReadError> {
+async fn read_slice(
+    connection: &mut Connection,
+    slice: &mut [Member<'_>],
+    clock: &Clock,
+    asks: &mut Asks,
+) -> Result<(), ReadError> {
     let mut open: Vec<&mut Member> = slice.iter_mut().collect();
     for _ in 0..ROUNDS {
         if open.is_empty() {
             break;
         }
         let (sent, now) = (Instant::now(), clock.now());
-        let mut asks = Asks::default();
-        open.iter_mut().for_each(|member| member.ask(&mut asks, now));
-        let mut replies = Replies::of_many(connection.read(&asks).await);
+        asks.clear();
+        open.iter_mut().for_each(|member| member.ask(asks, now));
+        let mut replies = Replies::of_many(connection.read(asks).await);
         let (received, unix) = (Instant::now(), clock.now());
         let mut sizes = asks.requests().map(|request| request.size());
         open.retain_mut(|member| {

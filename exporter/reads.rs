@@ -182,6 +182,13 @@ impl Asks {
         self.ends.push(End { atomic: self.all.atomic.len(), plain: self.all.plain.len(), alone });
     }
 
+    /// Forgets all requests, and keeps the room.
+    pub fn clear(&mut self) {
+        self.all.atomic.clear();
+        self.all.plain.clear();
+        self.ends.clear();
+    }
+
     /// Each one's, in the order in which they were added.
     pub fn requests(&self) -> impl Iterator<Item = Request<'_>> {
         let mut start = End::default();

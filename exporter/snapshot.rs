@@ -78,13 +78,15 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     last: Option<Instant>,
-    points: VecDeque<Option<u32>>,
+    /// [`Trace::UNKNOWN`] where nothing could be read: an Option would be twice as large.
+    points: VecDeque<u32>,
 }
 
 impl Trace {
     /// Points kept.
     pub const POINTS: usize = 60;
     const SPACING: Duration = Duration::from_secs(5);
+    const UNKNOWN: u32 = u32::MAX;
 
     /// Whether the next point is due.
     #[must_use]
@@ -98,12 +100,15 @@ impl Trace {
         if self.points.len() == Self::POINTS {
             self.points.pop_front();
         }
-        self.points.push_back(backlog.map(|backlog| u32::try_from(backlog).unwrap_or(u32::MAX)));
+        let most = Self::UNKNOWN - 1;
+        self.points.push_back(
+            backlog.map_or(Self::UNKNOWN, |backlog| u32::try_from(backlog).map_or(most, |backlog| backlog.min(most))),
+        );
     }
 
     /// The points, oldest first.
     pub fn points(&self) -> impl Iterator<Item = Option<u32>> + '_ {
-        self.points.iter().copied()
+        self.points.iter().map(|point| Some(*point).filter(|point| *point != Self::UNKNOWN))
     }
 }
 

@@ -5,28 +5,31 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A counter at one moment: its value, and the looks so far over which it was a lower bound only.
+/// Counters at one moment: of each its value, and the looks so far over which it was a lower bound only.
 #[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// [`Point::UNKNOWN`] where there is none: an Option would be twice as large, and there are 34 of these a queue.
-    value: u64,
-    gaps: u32,
+pub struct Points<const N: usize> {
+    /// [`UNKNOWN`] where there is none: an Option would be twice as large, and there are 17 of these a queue.
+    values: [u64; N],
+    gaps: [u32; N],
 }
 
-impl Point {
-    const UNKNOWN: u64 = u64::MAX;
+const UNKNOWN: u64 = u64::MAX;
 
-    /// A counter's value, where there is one, and the looks so far over which it was a lower bound only.
+impl<const N: usize> Points<N> {
+    /// The counters' values, where there are any, and the looks so far over which each was a lower bound only.
     #[must_use]
-    pub fn new(value: Option<u64>, gaps: u32) -> Self {
-        Self { value: value.unwrap_or(Self::UNKNOWN), gaps }
+    pub fn new(values: [Option<u64>; N], gaps: [u32; N]) -> Self {
+        Self { values: values.map(|value| value.unwrap_or(UNKNOWN)), gaps }
     }
 
-    /// How much it grew until `later`, where that is known and was seen whole.
+    /// How much each grew until `later`, where that is known and was seen whole.
     #[must_use]
-    pub fn growth(self, later: Self) -> Option<u64> {
-        let known = self.value != Self::UNKNOWN && later.value != Self::UNKNOWN && self.gaps == later.gaps;
-        if known { later.value.checked_sub(self.value) } else { None }
+    pub fn growth(&self, later: &Self) -> [Option<u64>; N] {
+        let known = |value: &u64| Some(*value).filter(|value| *value != UNKNOWN);
+        std::array::from_fn(|place| {
+            let (before, after) = (known(self.values.get(place)?)?, known(later.values.get(place)?)?);
+            if self.gaps.get(place) == later.gaps.get(place) { after.checked_sub(before) } else { None }
+        })
     }
 }
 

@@ -12,9 +12,12 @@ use crate::reads::{Ask, Read, ReadError, Replies};
 use crate::times;
 use bytes::Bytes;
 
-/// The keys that are configured.
+/// The keys that are configured: most queues have none, and then this takes no memory to speak of.
 #[derive(Debug)]
-pub struct Companions {
+pub struct Companions(Option<Box<Keys>>);
+
+#[derive(Debug)]
+struct Keys {
     size: fn(Bytes) -> Read,
     in_flight: Option<Bytes>,
     dead: Option<Bytes>,
@@ -25,12 +28,14 @@ pub struct Companions {
 }
 
 /// What a look says of them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CompanionsSeen {
+#[derive(Debug, Default)]
+pub struct CompanionsSeen(Option<Box<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
     in_flight: Option<u64>,
     dead: Option<u64>,
-    /// The counter of jobs done; 0 while its key does not exist.
-    pub processed: Option<u64>,
+    processed: Option<u64>,
     failed: Option<u64>,
     delayed: Option<DueSetSeen>,
     retrying: Option<DueSetSeen>,
@@ -39,27 +44,49 @@ pub struct CompanionsSeen {
 impl Companions {
     /// Takes the options; `size` reads the size of a structure of the queue's own kind.
     pub fn new(options: &mut Options, size: fn(Bytes) -> Read) -> Self {
+        Self::with(None, options, size)
+    }
+
+    /// Takes the option `in_flight` too, for a layout that does not know the jobs in flight by itself.
+    pub fn with_in_flight(options: &mut Options, size: fn(Bytes) -> Read) -> Self {
+        Self::with(options.bytes("in_flight"), options, size)
+    }
+
+    fn with(in_flight: Option<Bytes>, options: &mut Options, size: fn(Bytes) -> Read) -> Self {
         let unit = options.unit("due_unit");
-        Self {
+        let keys = Keys {
             size,
-            in_flight: None,
+            in_flight,
             dead: options.bytes("dead"),
             processed: options.bytes("processed"),
             failed: options.bytes("failed"),
             delayed: options.bytes("delayed").map(|key| DueSet::new(key, unit)),
             retrying: options.bytes("retrying").map(|key| DueSet::new(key, unit)),
-        }
-    }
-
-    /// Takes the option `in_flight` too, for a layout that does not know the jobs in flight by itself.
-    #[must_use]
-    pub fn with_in_flight(mut self, options: &mut Options) -> Self {
-        self.in_flight = options.bytes("in_flight");
-        self
+        };
+        let plain = [&keys.in_flight, &keys.dead, &keys.processed, &keys.failed];
+        let some = plain.into_iter().any(Option::is_some) || keys.delayed.is_some() || keys.retrying.is_some();
+        Self(some.then(|| Box::new(keys)))
     }
 
     /// Adds what this look wants to know.
     pub fn ask(&mut self, ask: &mut Ask, now: f64) {
+        if let Some(keys) = &mut self.0 {
+            keys.ask(ask, now);
+        }
+    }
+
+    /// Takes the replies; `None` asks for another round.
+    ///
+    /// # Errors
+    /// Where one of the keys can't be read.
+    pub fn answer(&mut self, replies: &mut Replies) -> Result<Option<CompanionsSeen>, ReadError> {
+        let Some(keys) = &mut self.0 else { return Ok(Some(CompanionsSeen::default())) };
+        Ok(keys.answer(replies)?.map(|seen| CompanionsSeen(Some(Box::new(seen)))))
+    }
+}
+
+impl Keys {
+    fn ask(&mut self, ask: &mut Ask, now: f64) {
         for key in [&self.in_flight, &self.dead].into_iter().flatten() {
             ask.plain.push((self.size)(key.clone()));
         }
@@ -71,12 +98,8 @@ impl Companions {
         }
     }
 
-    /// Takes the replies; `None` asks for another round.
-    ///
-    /// # Errors
-    /// Where one of the keys can't be read.
-    pub fn answer(&mut self, replies: &mut Replies) -> Result<Option<CompanionsSeen>, ReadError> {
-        let mut seen = CompanionsSeen::default();
+    fn answer(&mut self, replies: &mut Replies) -> Result<Option<Seen>, ReadError> {
+        let mut seen = Seen::default();
         if self.in_flight.is_some() {
             seen.in_flight = Some(replies.count()?);
         }
@@ -106,6 +129,14 @@ impl CompanionsSeen {
     /// Adds what was seen to an observation that has its length, at `now` in seconds since 1970. Jobs that are due wait
     /// too: the age is that of the oldest of all.
     pub fn add_to(self, observation: &mut Observation, now: f64) {
+        if let Some(seen) = self.0 {
+            seen.add_to(observation, now);
+        }
+    }
+}
+
+impl Seen {
+    fn add_to(&self, observation: &mut Observation, now: f64) {
         observation.in_flight = observation.in_flight.or(self.in_flight);
         observation.dead = self.dead;
         if let Some(set) = self.delayed {

@@ -40,7 +40,7 @@ struct List {
 pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
     let key = name.queue;
     let oldest_last = options.choice("oldest", true, &[("tail", true), ("head", false)]);
-    let companions = Companions::new(options, Read::ListLength).with_in_flight(options);
+    let companions = Companions::with_in_flight(options, Read::ListLength);
     let unit = options.unit("time_unit");
     let time = options.text("time").and_then(|path| {
         let time = TimePath::new(&path, unit);

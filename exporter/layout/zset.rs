@@ -47,7 +47,7 @@ pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
         Some(unit) => Jobs::ByDueTime(DueSet::new(key, unit)),
         None => Jobs::ByPriority(key),
     };
-    let companions = Companions::new(options, Read::SetSize).with_in_flight(options);
+    let companions = Companions::with_in_flight(options, Read::SetSize);
     Box::new(SortedSet { jobs, companions, seen: None, beside: None })
 }
 

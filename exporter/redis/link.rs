@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Room for what is read from the socket at once.
+/// Room for what is read from the socket at once, and how little of it is left before there is more of it: what was read stays where it
+/// is for as long as its replies are looked at.
 const CHUNK: usize = 64 << 10;
+const LEAST: usize = 8 << 10;
 
 /// How a link logs in.
 pub struct Login {
@@ -34,7 +36,9 @@ pub struct Login {
 /// A connection that is logged in.
 pub struct Link {
     stream: Box<dyn Stream>,
-    sent: usize,
+    /// Kept from exchange to exchange: memory that is given back and taken again at each poll costs more than what is done with it.
+    batch: Batch,
+    buffer: BytesMut,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -63,7 +67,7 @@ impl Link {
                 Box::new(tls.connect(name, stream).await.map_err(silence)?)
             }
         };
-        let mut link = Self { stream, sent: 0 };
+        let mut link = Self { stream, batch: Batch::default(), buffer: BytesMut::new() };
         let mut batch = Batch::default();
         if let Some(password) = &login.password {
             let user = login.username.iter().map(|user| Word::Text(user.as_bytes()));
@@ -96,9 +100,15 @@ impl Link {
         self.stream.read(&mut [0]).now_or_never().is_none()
     }
 
-    /// The bytes of the largest batch so far: the next one will be much the same.
-    pub fn sent(&self) -> usize {
-        self.sent
+    /// An empty batch, with the room of the last one.
+    pub fn batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Takes a batch back that is no longer needed.
+    pub fn keep(&mut self, mut batch: Batch) {
+        batch.clear();
+        self.batch = batch;
     }
 
     /// Sends commands, and returns their replies in order.
@@ -106,7 +116,6 @@ impl Link {
     /// # Errors
     /// [`ReadError::NoAnswer`] where not all came, [`ReadError::Shape`] where they are not in Redis's protocol.
     pub async fn exchange(&mut self, batch: &Batch) -> Result<Vec<Reply>, ReadError> {
-        self.sent = self.sent.max(batch.bytes().len());
         let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
         // Both at once: a proxy on the way may read no further while nobody takes what it has.
         let write = async {
@@ -115,13 +124,15 @@ impl Link {
         };
         let read = async {
             let mut replies = Vec::with_capacity(batch.commands());
-            let (mut decoder, mut buffer) = (Decoder::default(), BytesMut::new());
+            let (mut decoder, buffer) = (Decoder::default(), &mut self.buffer);
             while replies.len() < batch.commands() {
-                match decoder.next(&mut buffer)? {
+                match decoder.next(buffer)? {
                     Some(reply) => replies.push(reply),
                     None => {
-                        buffer.reserve(CHUNK);
-                        if reader.read_buf(&mut buffer).await.map_err(silence)? == 0 {
+                        if buffer.capacity() - buffer.len() < LEAST {
+                            buffer.reserve(CHUNK);
+                        }
+                        if reader.read_buf(buffer).await.map_err(silence)? == 0 {
                             return Err(ReadError::NoAnswer("the server has closed the connection".into()));
                         }
                     }
@@ -129,7 +140,12 @@ impl Link {
             }
             Ok(replies)
         };
-        tokio::try_join!(write, read).map(|((), replies)| replies)
+        let replies = tokio::try_join!(write, read).map(|((), replies)| replies);
+        // A large job has passed through: its room is not kept.
+        if self.buffer.capacity() > 2 * CHUNK {
+            self.buffer = BytesMut::new();
+        }
+        replies
     }
 }
 

@@ -229,8 +229,7 @@ impl Connection {
         let clustered = self.is_clustered();
         let reads = servers.iter().zip(shares).map(|(server, share)| {
             let link = self.links.remove(server);
-            let node =
-                Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
+            let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
             node.read(share)
         });
         let mut stale = unserved;
@@ -280,7 +279,7 @@ struct Node<'a> {
 
 impl Node<'_> {
     async fn read(mut self, share: Share<'_>) -> (Self, Found) {
-        let mut batch = Batch::with_capacity(self.link.as_ref().map_or(0, Link::sent));
+        let mut batch = self.link.as_mut().map(Link::batch).unwrap_or_default();
         for group in self.groups(&share.atomic) {
             add_group(&mut batch, group);
         }
@@ -352,9 +351,13 @@ impl Node<'_> {
             return Vec::new();
         }
         let exchanged = tokio::time::timeout(self.timeouts.command, self.exchange(&batch)).await;
+        let commands = batch.commands();
+        if let Some(link) = &mut self.link {
+            link.keep(batch);
+        }
         match exchanged.unwrap_or_else(|_| Err(ReadError::NoAnswer("timed out".into()))) {
             Ok(replies) => replies.into_iter().map(|reply| self.result(reply)).collect(),
-            Err(error) => vec![Err(error); batch.commands()],
+            Err(error) => vec![Err(error); commands],
         }
     }
 

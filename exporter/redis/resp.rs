@@ -42,10 +42,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// One with room for so many bytes.
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), commands: 0 }
+    /// Forgets all commands, and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.commands = 0;
     }
 
     /// What is sent.

@@ -35,6 +35,8 @@ pub struct Seen {
     pub refused: u64,
     pub stale: u64,
     pub kept: u64,
+    /// Histories given up, since this machine was so slow that a reading died before it was looked at.
+    pub slow: u64,
     /// For each queue: readings that were compared, those with jobs, ages known, at least, absent, and counters without a gap.
     pub queues: BTreeMap<String, [u64; 6]>,
 }
@@ -57,6 +59,7 @@ struct Run<'a> {
     reader: Reader,
     board: Board,
     queues: Vec<Watch>,
+    slow: bool,
 }
 
 /// How many queues a history has.
@@ -105,9 +108,13 @@ fn try_run(bed: &mut Bed, history: &[Step]) -> Result<(), (Option<usize>, String
     let wire = Arc::clone(&bed.wire);
     let reader = Reader::new(config.redis, config.queues, &[], config.discovery_ttl).with_clock(move || wire.clock());
     let world = World::new(&bed.wire);
-    let mut run = Run { bed, world, reader, board, queues };
+    let mut run = Run { bed, world, reader, board, queues, slow: false };
     for (place, step) in history.iter().enumerate() {
         run.step(step).map_err(|text| (Some(place), text))?;
+        if run.slow {
+            run.bed.seen.slow += 1;
+            return Ok(());
+        }
     }
     // Whatever happened, all is heard again at the end: at once, unless the connection was cut unnoticed.
     for _ in 0..5 {
@@ -172,6 +179,7 @@ impl Run<'_> {
         let libraries = self.reader.libraries();
         let unheard = |(_, outcome): &&(_, Result<_, ReadError>)| outcome.is_err();
         let unheard: Vec<String> = libraries.iter().filter(unheard).map(|(name, _)| name.prefix.clone()).collect();
+        let taken = Instant::now();
         self.board.take(outcomes.into_iter().enumerate(), silence, &self.bed.stats);
         self.board.take_libraries(libraries, &self.bed.stats);
         let silent = problems.iter().flatten().any(|(is_silence, _)| *is_silence);
@@ -181,6 +189,10 @@ impl Run<'_> {
         self.world.last_good = self.world.last_good.max(self.world.looked);
         let before = Instant::now();
         let snapshot = self.board.snapshot();
+        self.slow = taken.elapsed() >= STALE_AFTER;
+        if self.slow {
+            return Ok(!silent);
+        }
         for (place, problem) in problems.into_iter().enumerate() {
             match problem {
                 None => self.check_good(place, &snapshot, moment, &unheard)?,
@@ -299,8 +311,11 @@ impl Watch {
 
 impl std::fmt::Display for Seen {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        let Self { polls, failed_polls, refused, stale, kept, queues } = self;
-        writeln!(out, "{polls} polls, {failed_polls} cut; {refused} readings refused, {stale} dead, {kept} kept")?;
+        let Self { polls, failed_polls, refused, stale, kept, slow, queues } = self;
+        writeln!(
+            out,
+            "{polls} polls, {failed_polls} cut; {refused} readings refused, {stale} dead, {kept} kept; {slow} histories cut short"
+        )?;
         writeln!(out, "| queue | readings | with jobs | age known | at least | absent | no gap so far |")?;
         writeln!(out, "|---|---|---|---|---|---|---|")?;
         for (queue, counts) in queues {
