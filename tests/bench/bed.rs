@@ -143,11 +143,16 @@ pub fn sample(text: &[u8], name: &str) -> Outcome<f64> {
 /// One GET of /metrics on a new connection, to the end of the body. By HTTP/1.0, so that the body
 /// comes neither in chunks nor on a kept connection; without gzip.
 pub fn scrape(address: SocketAddr, body: &mut Vec<u8>) -> Outcome<Duration> {
+    scrape_with(address, "", body)
+}
+
+/// The same with headers of the caller's, each with its end of line.
+pub fn scrape_with(address: SocketAddr, headers: &str, body: &mut Vec<u8>) -> Outcome<Duration> {
     body.clear();
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+    stream.write_all(format!("GET /metrics HTTP/1.0\r\nHost: localhost\r\n{headers}\r\n").as_bytes())?;
     stream.read_to_end(body)?;
     let time = begin.elapsed();
     if body.get(8..13) != Some(b" 200 ") {
@@ -155,6 +160,13 @@ pub fn scrape(address: SocketAddr, body: &mut Vec<u8>) -> Outcome<Duration> {
         return Err(format!("a scrape was answered with {head:?}").into());
     }
     Ok(time)
+}
+
+/// The CPU time of the calling thread.
+pub fn thread_cpu_ms() -> Outcome<f64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = text.split(' ').next().ok_or("no time in schedstat")?.parse()?;
+    Ok(nanoseconds / 1e6)
 }
 
 pub fn free_address() -> io::Result<SocketAddr> {

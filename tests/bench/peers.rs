@@ -11,10 +11,11 @@
 //! the targets are met or not.
 
 mod bed;
+mod strain;
 
 use bed::{
     Bed, Load, Outcome, PATIENCE, POLL_SECONDS, POLLS, Times, command, free_address, paced, repeat, sample, scrape,
-    start,
+    start, thread_cpu_ms,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -22,6 +23,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 use std::{env, fs, iter};
+use strain::Strain;
 
 const PEER: &str = "prometheus-redis-exporter";
 /// The peer takes their names from the environment, and the kernel 128 KiB as one variable.
@@ -92,6 +94,7 @@ struct Row {
     ours: Figures,
     peer: Figures,
     floor: Floor,
+    strain: Strain,
     /// As ours tells it, on average.
     poll_ms: f64,
     /// CPU of Redis in ms per second when nobody asks: taken off everywhere.
@@ -112,6 +115,8 @@ struct Figures {
 
 struct Floor {
     batch: Times,
+    /// Of the one who sends a batch once a second and counts the replies.
+    cpu_ms: f64,
     /// One batch a second, like our polls: with caches as cold as theirs.
     paced: Load,
     /// Batch after batch.
@@ -122,14 +127,14 @@ fn measure(n: usize, plan: &Plan) -> Outcome<Row> {
     let mut bed = Bed::new()?;
     fill(&mut bed, n)?;
     bed.measure_idle(plan.seconds)?;
-    let (ours, poll_ms, batch) = measure_ours(&mut bed, n, plan)?;
+    let (ours, poll_ms, batch, strain) = measure_ours(&mut bed, n, plan)?;
     let peer = measure_peer(&mut bed, n, plan)?;
     let floor = measure_floor(&mut bed, batch, plan)?;
-    Ok(Row { n, ours, peer, floor, poll_ms, idle_ms: bed.idle_ms })
+    Ok(Row { n, ours, peer, floor, strain, poll_ms, idle_ms: bed.idle_ms })
 }
 
-/// The figures, the mean length of a poll in ms, and the commands of one.
-fn measure_ours(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<(Figures, f64, Batch)> {
+/// The figures, the mean length of a poll in ms, the commands of one, and what it is under strain.
+fn measure_ours(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<(Figures, f64, Batch, Strain)> {
     let queues = bed.dir.0.join("queues.yaml");
     fs::write(&queues, queues_file(n))?;
     let binary = env::var("EXPORTER_BIN").ok();
@@ -176,7 +181,8 @@ fn measure_ours(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<(Figures, f64, 
         peak_mb: process.peak_mb()?,
         start_ms,
     };
-    Ok((figures, poll_seconds * 1e3 / polls, capture_poll(bed)?))
+    let batch = capture_poll(bed)?;
+    Ok((figures, poll_seconds * 1e3 / polls, batch, strain::measure(bed, &process, address, plan.seconds)?))
 }
 
 fn measure_peer(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<Figures> {
@@ -208,9 +214,18 @@ fn measure_peer(bed: &mut Bed, n: usize, plan: &Plan) -> Outcome<Figures> {
 fn measure_floor(bed: &mut Bed, batch: Batch, plan: &Plan) -> Outcome<Floor> {
     let mut pipeline = Pipeline::new(bed.port, batch)?;
     pipeline.run()?;
-    let (times, warm) = bed.observe(|| repeat(plan.seconds, || pipeline.run()))?;
-    let (slow, paced) = bed.observe(|| paced(plan.seconds, || pipeline.run()))?;
-    Ok(Floor { batch: Times::of(&times), paced: paced.per(slow.len() as f64), warm: warm.per(times.len() as f64) })
+    let (times, warm) = bed.observe(|| repeat(plan.seconds, || Ok(pipeline.run()?.0)))?;
+    let mut cpu_ms = 0.0;
+    let (slow, paced) = bed.observe(|| {
+        paced(plan.seconds, || {
+            let (time, cpu) = pipeline.run()?;
+            cpu_ms += cpu;
+            Ok(time)
+        })
+    })?;
+    let count = slow.len() as f64;
+    let warm = warm.per(times.len() as f64);
+    Ok(Floor { batch: Times::of(&times), cpu_ms: cpu_ms / count, paced: paced.per(count), warm })
 }
 
 /// Lists and streams of 5 entries of 200 bytes. Of each stream 2 entries are pending, 3 wait.
@@ -322,21 +337,27 @@ impl Pipeline {
         Ok(Self { batch, writer, reader })
     }
 
-    fn run(&mut self) -> Outcome<Duration> {
-        let begin = Instant::now();
+    /// One batch: how long it took, and the CPU of this side.
+    fn run(&mut self) -> Outcome<(Duration, f64)> {
+        let (begin, cpu) = (Instant::now(), thread_cpu_ms()?);
         let (bytes, commands) = (&self.batch.bytes, self.batch.commands);
+        let mut writer_cpu = 0.0;
         if bytes.len() < SMALL_BATCH {
             self.writer.write_all(bytes)?;
             skip_replies(&mut self.reader, commands)?;
         } else {
             // Redis stops to read from a client that does not read: one thread could wait for ever
             thread::scope(|scope| -> Outcome<()> {
-                let write = scope.spawn(|| self.writer.write_all(bytes));
+                let write = scope.spawn(|| {
+                    self.writer.write_all(bytes)?;
+                    thread_cpu_ms().map_err(|error| std::io::Error::other(error.to_string()))
+                });
                 skip_replies(&mut self.reader, commands)?;
-                Ok(write.join().map_err(|_| "the writer died")??)
+                writer_cpu = write.join().map_err(|_| "the writer died")??;
+                Ok(())
             })?;
         }
-        Ok(begin.elapsed())
+        Ok((begin.elapsed(), thread_cpu_ms()? - cpu + writer_cpu))
     }
 }
 
@@ -367,13 +388,23 @@ type Figure = fn(&Row) -> f64;
 type Column = (&'static str, Figure);
 
 /// What the exporter is meant to reach: the figure, at these sizes (none: at all), and its most.
-const TARGETS: [(&str, &[usize], Figure, f64); 6] = [
+const TARGETS: [(&str, &[usize], Figure, f64); 11] = [
     ("CPU, ours/peer", &[1000], |r| r.ours.cpu_ms / r.peer.cpu_ms, 1.0 / 20.0),
-    ("scrape p50, ours/peer", &[1000, 10_000], |r| r.ours.scrape.p50 / r.peer.scrape.p50, 1.0 / 50.0),
+    ("CPU in the long run, ours/peer", &[1000, 10_000], |r| r.ours.cpu_ms / r.peer.cpu_ms, 1.0 / 30.0),
+    ("CPU, ours/floor client", &[1000, 10_000], |r| r.ours.cpu_ms / r.floor.cpu_ms, 3.0),
+    ("scrape p50, ours/peer", &[1000, 10_000], |r| r.ours.scrape.p50 / r.peer.scrape.p50, 1.0 / 100.0),
+    ("scrape p50, ours/copy of its bytes", &[1000, 10_000], |r| r.ours.scrape.p50 / r.strain.copy.p50, 2.0),
     ("CPU of Redis, ours/floor", &[], |r| r.ours.redis.cpu_ms / r.floor.paced.cpu_ms, 2.0),
     ("peak memory, MB", &[100], |r| r.ours.peak_mb, 12.0),
     ("peak memory, MB", &[10_000], |r| r.ours.peak_mb, 60.0),
     ("start-up, ms", &[1, 100, 1000], |r| r.ours.start_ms, 50.0),
+    ("poll with jobs beside/without", &[1000, 10_000], |r| r.strain.poll_ms / r.poll_ms, 1.5),
+    (
+        "50 scrapers at once/50 copies",
+        &[1000, 10_000],
+        |r| r.strain.crowd.p50 / r.strain.copy.p50 / strain::CROWD as f64,
+        2.0,
+    ),
 ];
 
 fn print_tables(rows: &[Row]) {
@@ -391,8 +422,32 @@ fn print_tables(rows: &[Row]) {
         ("peer/ours", |r| r.peer.scrape.p50 / r.ours.scrape.p50),
         ("peer/first", |r| r.peer.scrape.p50 / r.ours.first.p50),
     ];
-    let cpu: &[Column] =
-        &[("ours", |r| r.ours.cpu_ms), ("peer", |r| r.peer.cpu_ms), ("peer/ours", |r| r.peer.cpu_ms / r.ours.cpu_ms)];
+    let cpu: &[Column] = &[
+        ("ours", |r| r.ours.cpu_ms),
+        ("peer", |r| r.peer.cpu_ms),
+        ("floor", |r| r.floor.cpu_ms),
+        ("peer/ours", |r| r.peer.cpu_ms / r.ours.cpu_ms),
+        ("ours/floor", |r| r.ours.cpu_ms / r.floor.cpu_ms),
+    ];
+    let page: &[Column] = &[
+        ("bytes", |r| r.strain.plain),
+        ("ours p50", |r| r.ours.scrape.p50),
+        ("copy p50", |r| r.strain.copy.p50),
+        ("ours/copy", |r| r.ours.scrape.p50 / r.strain.copy.p50),
+        ("gzip bytes", |r| r.strain.packed),
+        ("gzip p50", |r| r.strain.gzip.p50),
+        ("p99", |r| r.strain.gzip.p99),
+        ("50 at once", |r| r.strain.crowd.p50),
+        ("50 at once/50 copies", |r| r.strain.crowd.p50 / r.strain.copy.p50 / strain::CROWD as f64),
+    ];
+    let beside: &[Column] = &[
+        ("poll", |r| r.strain.poll_ms),
+        ("without", |r| r.poll_ms),
+        ("CPU", |r| r.strain.cpu_ms),
+        ("without", |r| r.ours.cpu_ms),
+        ("Redis", |r| r.strain.redis_ms),
+        ("without", |r| r.ours.redis.cpu_ms),
+    ];
     let redis: &[Column] = &[
         ("ours", |r| r.ours.redis.cpu_ms),
         ("peer", |r| r.peer.redis.cpu_ms),
@@ -427,15 +482,23 @@ fn print_tables(rows: &[Row]) {
     ];
     for (title, columns) in [
         ("Scrape, ms (first: the first after a poll)", scrape),
-        ("CPU per scrape, ms (ours: with a poll)", cpu),
+        ("A page, ms: from ours, from a server that only sends it, by gzip, and for 50 scrapers at once", page),
+        ("CPU per scrape, ms (ours: with a poll; floor: of its client)", cpu),
         ("CPU of Redis per poll or scrape, ms (warm: back to back)", redis),
         ("Commands and reads of Redis per poll or scrape", commands),
         ("Length of a poll, ms", poll),
+        ("With 200,000 keys of jobs beside the queues, ms a poll", beside),
         ("Peak memory, MB", memory),
         ("Start-up to the first good scrape, ms", start),
     ] {
         println!("\n{title}");
         print_table(rows, columns);
+    }
+    if let (Some(first), Some(last)) = (rows.first(), rows.last())
+        && last.n > first.n
+    {
+        let bytes = (last.ours.peak_mb - first.ours.peak_mb) * 1024.0 * 1024.0 / (last.n - first.n) as f64;
+        println!("\nMemory a queue, from {} to {} queues: {bytes:.0} bytes", first.n, last.n);
     }
 }
 
