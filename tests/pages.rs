@@ -47,6 +47,10 @@ struct World {
 
 impl World {
     fn start(objective: &str) -> Self {
+        Self::of("list:mail?in_flight=taken&processed=done", objective)
+    }
+
+    fn of(queue: &str, objective: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let (sent, receiver) = receive();
@@ -68,8 +72,7 @@ impl World {
             folder.path().display()
         );
         std::fs::write(path("prometheus.yaml"), config).unwrap();
-        let queues =
-            format!("queues: [{{queue: 'list:mail?in_flight=taken&processed=done', objective_age: {objective}}}]\n");
+        let queues = format!("queues: [{{queue: '{queue}', objective_age: {objective}}}]\n");
         std::fs::write(path("queues.yaml"), queues).unwrap();
         let running = vec![
             start(
@@ -260,6 +263,31 @@ fn jobs_that_nobody_takes_are_one_page() {
     world.redis.say("DEL mail");
     world.redis.say("SET done 12");
     world.ends("QueueStalled");
+}
+
+/// A process of Sidekiq that ends as it does on SIGTERM: it takes itself off the register. Its keys are written by the test.
+#[test]
+fn workers_that_are_gone_are_one_page() {
+    let world = World::of("sidekiq:mail", "10m");
+    let mut redis = world.redis.connect();
+    let beat = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let info = r#"{"hostname":"h","pid":1,"concurrency":5,"queues":["mail"],"identity":"h:1:a"}"#;
+    redis::cmd("SADD").arg(&["processes", "h:1:a"]).exec(&mut redis).unwrap();
+    redis::cmd("HSET")
+        .arg(&["h:1:a", "info", info, "busy", "0", "quiet", "false", "beat", &beat.to_string()])
+        .exec(&mut redis)
+        .unwrap();
+    let job = |number: u32| format!(r#"{{"class":"Mail","jid":"{number}","queue":"mail","enqueued_at":{beat}}}"#);
+    redis::cmd("LPUSH").arg("queue:mail").arg(job(1)).arg(job(2)).arg(job(3)).exec(&mut redis).unwrap();
+    support::wait_for("its worker is seen", || {
+        let text = get(world.address, "/metrics", "")?.text();
+        text.contains("redis_queue_consumers{queue=\"mail\",layout=\"sidekiq\"} 1\n").then_some(())
+    });
+    redis::cmd("SREM").arg(&["processes", "h:1:a"]).exec(&mut redis).unwrap();
+    redis::cmd("DEL").arg("h:1:a").exec(&mut redis).unwrap();
+    world.arrives("QueueNoConsumers", "page", "3 jobs wait");
+    world.redis.say("DEL queue:mail");
+    world.ends("QueueNoConsumers");
 }
 
 /// Done at a steady pace, and always late: the page is on the age, with its numbers.
