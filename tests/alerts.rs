@@ -106,7 +106,7 @@ fn every_metric_of_a_rule_exists() {
             } else if word.starts_with("redis_") || word.starts_with("queue_exporter_") {
                 let family = word.trim_end_matches("_bucket");
                 assert!(catalogue.contains(&format!("# TYPE {family} ")), "{word} is not published");
-            } else if ["kube_", "keda_", "aggregator_"].iter().any(|start| word.starts_with(start)) {
+            } else if ["kube_", "keda_", "aggregator_", "node_"].iter().any(|start| word.starts_with(start)) {
                 foreign.insert(word);
             }
         }
