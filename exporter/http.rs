@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
+use tracing::{Instrument, debug_span};
 
 /// The content type of the text format; KEDA's metrics-api trigger wants this one whatever it accepts.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -174,7 +175,8 @@ async fn connection(
     let service = service_fn(|request| {
         guests.asked(id);
         let pages = pages.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &pages).await) }
+        let span = debug_span!("request", method = %request.method(), path = request.uri().path());
+        async move { Ok::<_, Infallible>(answer(&request, &pages).await) }.instrument(span)
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(16 * 1024);

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// glibc's allocator gives memory back after each poll and faults it in again at the next, musl's is slow: a quarter of the
 /// time of a poll. One arena will do for one busy thread (`.cargo/config.toml`), at 2 MB.
@@ -132,7 +133,9 @@ fn replay(options: &Options, tunes: bool) -> ExitCode {
 
 fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,fred=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Spans are of level debug: with it the log tells how long each poll, exchange with Redis and request took.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::CLOSE);
+    let log = log.with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => log.init(),

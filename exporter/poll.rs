@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
+use tracing::{Instrument, debug_span};
 
 /// The sign of life of the poll loop.
 #[derive(Debug)]
@@ -114,13 +115,14 @@ impl Poller {
                 biased;
                 _ = ticks.tick() => {
                     self.pulse.beat();
-                    self.poll().await;
+                    self.poll().instrument(debug_span!("poll")).await;
                     self.idle = self.board.idle_among(&self.interest.labels());
                 }
                 () = self.interest.grown() => self.idle = self.board.idle_among(&self.interest.labels()),
                 () = tokio::time::sleep_until(next_glance), if !self.idle.is_empty() => {
                     let start = tokio::time::Instant::now();
-                    self.glance().await;
+                    let span = debug_span!("glance", queues = self.idle.len());
+                    self.glance().instrument(span).await;
                     next_glance = start + GLANCE.max(start.elapsed() * GLANCE_SHARE);
                 }
             }

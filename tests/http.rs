@@ -121,3 +121,23 @@ fn scrapes_cost_redis_nothing() {
     // INFO itself, and the handshake of the connection that asks.
     assert!(redis.commands() - before <= 4);
 }
+
+#[test]
+fn at_debug_the_log_tells_how_long_each_poll_exchange_and_request_took() {
+    let redis = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (level, told) in [("debug", true), ("info", false)] {
+        let log = folder.path().join(level);
+        let filter = format!("queue_exporter={level}");
+        let variables = [("REDIS_URL", redis.url()), ("QUEUES", "list:a".into()), ("RUST_LOG", filter)];
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let exporter = Exporter::start_logged(&variables, &log);
+        exporter.wait_polls(2.0);
+        assert_eq!(exporter.stop("TERM"), Some(0));
+        let lines = std::fs::read_to_string(&log).unwrap();
+        for span in ["poll:", "poll:exchange{server=127.0.0.1:", "request{method=GET path=\"/metrics\"}:"] {
+            let closed = |line: &str| line.contains(span) && line.contains("close time.busy=");
+            assert_eq!(lines.lines().any(closed), told, "{span} at {level}: {lines}");
+        }
+    }
+}

@@ -31,6 +31,7 @@ use resp::{Batch, Word};
 use settings::settings;
 use std::collections::HashMap;
 use tokio::task::JoinHandle;
+use tracing::{Instrument, debug_span};
 use watcher::Watcher;
 
 /// Queues that share one MULTI/EXEC: it holds Redis for about 50 us, and saves two commands a queue.
@@ -350,8 +351,10 @@ impl Node<'_> {
         if batch.commands() == 0 {
             return Vec::new();
         }
-        let exchanged = tokio::time::timeout(self.timeouts.command, self.exchange(&batch)).await;
         let commands = batch.commands();
+        let span = debug_span!("exchange", server = %self.server, commands, bytes = batch.bytes().len());
+        let limit = self.timeouts.command;
+        let exchanged = tokio::time::timeout(limit, self.exchange(&batch).instrument(span)).await;
         if let Some(link) = &mut self.link {
             link.keep(batch);
         }
