@@ -37,9 +37,51 @@ fn values() -> String {
     format!("trigger: prometheus\nworkers:\n{}", rows.concat())
 }
 
+/// Two queues of libraries that nobody scales: Sidekiq tells of its processes; asynq of delayed, retried, failed and dead jobs, and
+/// of a pause. Their keys are written here, as the libraries write them.
+const OTHERS: &str = ", queues: [{queue: 'sidekiq:mailers'}, {queue: 'asynq:thumbs'}]";
+
+/// What the libraries would have written by this second of the load.
+async fn others(world: &World, second: u64) -> Result<()> {
+    let mut redis = world.connect().await?;
+    let mut pipe = redis::pipe();
+    for process in 0..if (160..320).contains(&second) { 1 } else { 3 } {
+        let name = format!("host:{process}:a");
+        let info = format!("{{\"queues\":[\"mailers\"],\"concurrency\":5,\"identity\":\"{name}\"}}");
+        pipe.cmd("SADD").arg("processes").arg(&name);
+        pipe.cmd("HSET").arg(&name).arg(&["info", &info, "busy", "0", "quiet", "false"]).arg("beat").arg(now()?);
+    }
+    if second == 160 {
+        pipe.cmd("SREM").arg(&["processes", "host:1:a", "host:2:a"]);
+        pipe.cmd("DEL").arg(&["host:1:a", "host:2:a"]);
+    }
+    let of = |name: &str| format!("asynq:{{thumbs}}:{name}");
+    let later = |seconds: u64| Ok::<_, anyhow::Error>(now()? + seconds);
+    if second % 4 == 0 {
+        pipe.cmd("ZADD").arg(of("scheduled")).arg(later(60)?).arg(format!("s{second}"));
+        pipe.cmd("ZADD").arg(of("retry")).arg(later(20)?).arg(format!("r{second}"));
+        pipe.cmd("INCR").arg(of("processed"));
+        pipe.cmd("INCR").arg(of("failed"));
+    }
+    if second % 40 == 0 {
+        pipe.cmd("ZADD").arg(of("archived")).arg(now()?).arg(format!("a{second}"));
+    }
+    // what is due has been promoted, and done
+    for name in ["scheduled", "retry"] {
+        pipe.cmd("ZREMRANGEBYSCORE").arg(of(name)).arg("-inf").arg(now()?);
+    }
+    match second {
+        350 => pipe.cmd("SET").arg(of("paused")).arg(now()?).ignore(),
+        430 => pipe.cmd("DEL").arg(of("paused")).ignore(),
+        _ => &mut pipe,
+    };
+    Ok(pipe.exec_async(&mut redis).await?)
+}
+
 /// Runs the load and gives what each panel shows.
 pub async fn pictures(world: &mut World) -> Result<Value> {
-    world.install(&values()).await?;
+    world.set_budget(400)?;
+    world.install_with(&values(), OTHERS).await?;
     let workers: Vec<_> = ["crawler", "ocr", "parser", "labeler"].iter().map(|name| world.workers(name)).collect();
     wait_for("each has a worker", 60, async || {
         let ready = workers.iter().filter(|one| one.done.ready.load(Ordering::Relaxed) > 0).count();
@@ -60,6 +102,7 @@ pub async fn pictures(world: &mut World) -> Result<Value> {
         if second % 10 == 0 {
             world.put("labeler", 3, 2_000).await?;
         }
+        others(world, second).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let end = now()?;

@@ -145,6 +145,15 @@ impl World {
         self.failover.as_ref().map_or_else(direct, |failover| failover.url.clone())
     }
 
+    /// What all workers together may cost in a month, in US dollars.
+    pub fn set_budget(&self, dollars: u32) -> Result<()> {
+        let rules = self.places.run.join("prices.rules.yaml");
+        // The budget is the one price of 0.
+        let text = std::fs::read_to_string(&rules)?.replace("vector(0)", &format!("vector({dollars})"));
+        std::fs::write(rules, text)?;
+        self.prometheus.signal("HUP")
+    }
+
     /// From now on, until the chart is taken away, Redis has a replica that takes over.
     pub async fn watch_redis(&mut self) -> Result<()> {
         self.failover = Some(Failover::start(&self.plane.logs, &self.places.run, self.redis_port).await?);
@@ -157,7 +166,12 @@ impl World {
 
     /// Installs the chart with these values, as a user does, and starts the exporter on the list of queues that it made.
     pub async fn install(&mut self, values: &str) -> Result<()> {
-        let list = self.install_chart(values, "").await?;
+        self.install_with(values, "").await
+    }
+
+    /// The same with more values of the exporter's own, each after a comma.
+    pub async fn install_with(&mut self, values: &str, exporter: &str) -> Result<()> {
+        let list = self.install_chart(values, exporter).await?;
         self.exporter = None;
         self.exporter = Some(self.start_exporter("queue-exporter", &list, self.exporter_port, self.grpc_port, &[])?);
         Ok(())
