@@ -3,7 +3,7 @@
 //!
 //! Cost: one more round trip with one TIME at each connect and once a minute.
 
-use crate::reads::{ReadError, Replies, Reply};
+use crate::reads::{ReadError, Replies, Reply, digits};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long an answer is good for: two clocks drift apart by some milliseconds in that time.
@@ -96,7 +96,7 @@ impl Clock {
 /// Seconds and microseconds, as text.
 fn time(parts: &[Reply]) -> Option<f64> {
     let number = |part: &Reply| match part {
-        Reply::Bytes(text) => std::str::from_utf8(text).ok()?.parse::<u64>().ok(),
+        Reply::Bytes(text) => digits(text),
         Reply::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     };

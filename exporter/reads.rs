@@ -427,8 +427,19 @@ pub fn whole(number: i64) -> Option<u64> {
 
 /// A counter as Redis stores it, in digits.
 #[must_use]
-pub fn counter(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|count| *count <= LARGEST)
+pub fn counter(text: &[u8]) -> Option<u64> {
+    digits(text).filter(|count| *count <= LARGEST)
+}
+
+/// A number in digits and nothing else. Some ten of these come with each queue, and the standard library's way, by a string, takes
+/// three times as long.
+#[must_use]
+pub fn digits(text: &[u8]) -> Option<u64> {
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(digit.into()) }
+    };
+    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
 }
 
 /// Those of the replies that are strings.

@@ -29,7 +29,7 @@ use super::{Layout, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::flow::{Count, Counts};
-use crate::reads::{Ask, Read, ReadError, Replies, Reply, whole};
+use crate::reads::{Ask, Read, ReadError, Replies, Reply, digits, whole};
 use crate::times;
 use bytes::Bytes;
 
@@ -395,7 +395,6 @@ fn first_pending(replies: &mut Replies) -> Result<Option<Bytes>, ReadError> {
 
 /// How long ago the entry was added, by the milliseconds in its id; `None` where the id is no time.
 fn id_age(id: &[u8], now: f64) -> Option<f64> {
-    let text = std::str::from_utf8(id).ok()?;
-    let millis: u64 = text.split('-').next()?.parse().ok()?;
+    let millis = digits(id.split(|byte| *byte == b'-').next()?)?;
     times::age(millis as f64 / 1e3, now)
 }

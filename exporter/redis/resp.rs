@@ -3,7 +3,7 @@
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one an array of a
 //! reply. A string of a reply shares the memory of all that was read with it: who keeps it copies it.
 
-use crate::reads::{Read, ReadError, Reply};
+use crate::reads::{self, Read, ReadError, Reply};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest line: a length, a number, or an error in words.
@@ -12,6 +12,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const LARGEST_STRING: usize = 512 << 20;
 /// Arrays within arrays: of `EXEC`, of one reply, and of what that holds.
 const DEEPEST: usize = 8;
+const QUEUED: &[u8] = b"+QUEUED\r\n";
 /// Places that are set aside for an array before its items are there.
 const PLACES: usize = 1_024;
 
@@ -146,27 +147,41 @@ impl Batch {
     }
 
     fn head(&mut self, kind: u8, length: usize) {
-        self.bytes.push(kind);
-        self.bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+        match u8::try_from(length) {
+            // Nearly all are.
+            Ok(digit @ 0..10) => self.bytes.extend_from_slice(&[kind, b'0' + digit, b'\r', b'\n']),
+            Ok(two @ 10..100) => self.bytes.extend_from_slice(&[kind, b'0' + two / 10, b'0' + two % 10, b'\r', b'\n']),
+            _ => {
+                self.bytes.push(kind);
+                self.bytes.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                self.bytes.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.head(b'$', text.len());
+        self.bytes.extend_from_slice(text);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    fn text(&mut self, start: &[u8], text: &[u8]) {
-        self.head(b'$', start.len() + text.len());
-        self.bytes.extend_from_slice(start);
+    /// What is greater than this.
+    fn over(&mut self, text: &[u8]) {
+        self.head(b'$', text.len() + 1);
+        self.bytes.push(b'(');
         self.bytes.extend_from_slice(text);
         self.bytes.extend_from_slice(b"\r\n");
     }
 
     fn word(&mut self, word: Word) {
         match word {
-            Text(text) => self.text(b"", text),
-            Number(number) => self.text(b"", itoa::Buffer::new().format(number).as_bytes()),
-            Count(number) => self.text(b"", itoa::Buffer::new().format(number).as_bytes()),
+            Text(text) => self.text(text),
+            Number(number) => self.text(itoa::Buffer::new().format(number).as_bytes()),
+            Count(number) => self.text(itoa::Buffer::new().format(number).as_bytes()),
             // As short as can be and yet the same number; Redis reads it with strtod.
-            Score(score) => self.text(b"", score.to_string().as_bytes()),
-            Over(score) => self.text(b"(", score.to_string().as_bytes()),
-            After(id) => self.text(b"(", id),
+            Score(score) => self.text(score.to_string().as_bytes()),
+            Over(score) => self.over(score.to_string().as_bytes()),
+            After(id) => self.over(id),
         }
     }
 }
@@ -222,8 +237,13 @@ enum Item {
 
 /// Takes one off the front.
 fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
-    let line = bytes.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n');
-    let Some(end) = line else {
+    // The reply that comes most often: to each command within MULTI.
+    if bytes.starts_with(QUEUED) {
+        bytes.advance(QUEUED.len());
+        return Ok(Some(Item::Whole(Reply::Bytes(Bytes::from_static(b"QUEUED")))));
+    }
+    let line = bytes.get(..LONGEST_LINE).unwrap_or(bytes);
+    let Some(end) = memchr::memchr(b'\n', line) else {
         return if bytes.len() < LONGEST_LINE { Ok(None) } else { Err(ReadError::Shape("a line without an end")) };
     };
     let line = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r"));
@@ -231,8 +251,6 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
         return Err(ReadError::Shape("a line that says nothing"));
     };
     let reply = match kind {
-        // Told so often that it takes no memory.
-        b'+' if rest == b"QUEUED" => Reply::Bytes(Bytes::from_static(b"QUEUED")),
         b'+' => Reply::Bytes(Bytes::copy_from_slice(rest)),
         b'-' => Reply::Error(String::from_utf8_lossy(rest).into_owned()),
         b':' => Reply::Int(number(rest)?),
@@ -265,8 +283,11 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
     Ok(Some(Item::Whole(reply)))
 }
 
-fn number(digits: &[u8]) -> Result<i64, ReadError> {
-    let number = std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok());
+fn number(text: &[u8]) -> Result<i64, ReadError> {
+    let number = match text {
+        [b'-', digits @ ..] => reads::digits(digits).and_then(|number| 0_i64.checked_sub_unsigned(number)),
+        [b'+', digits @ ..] | digits => reads::digits(digits).and_then(|number| i64::try_from(number).ok()),
+    };
     number.ok_or(ReadError::Shape("not a number"))
 }
 
@@ -384,6 +405,18 @@ mod tests {
             proptest::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Reply::Bytes(bytes.into())),
         ];
         leaf.prop_recursive(4, 40, 6, |inner| proptest::collection::vec(inner, 0..6).prop_map(Reply::Array))
+    }
+
+    #[test]
+    fn numbers_are_whole_and_nothing_else() {
+        let number = |text: &str| replies(format!(":{text}\r\n").as_bytes(), 3).map(|found| found[0].clone());
+        for kept in [i64::MIN, -1, 0, 7, 10, i64::MAX] {
+            assert_eq!(number(&kept.to_string()), Ok(Reply::Int(kept)));
+        }
+        assert_eq!(number("+7"), Ok(Reply::Int(7)));
+        for odd in ["", "-", "+", "--1", "1.5", "1e3", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "x"] {
+            assert!(number(odd).is_err(), "{odd}");
+        }
     }
 
     proptest! {
