@@ -199,6 +199,29 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
 
 /// A slot goes to another node as redis-cli moves it: announced, key by key, settled. While its one key is on the way readings are true or
 /// absent, and the queues of other slots are untouched.
+/// How often the nodes were asked for the map of slots.
+fn looks_at_the_map(nodes: &[Redis]) -> u64 {
+    let told = |node: &Redis| -> u64 {
+        let text: String = redis::cmd("INFO").arg("commandstats").query(&mut node.connect()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+        line.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    };
+    nodes.iter().map(told).sum()
+}
+
+#[test]
+fn the_map_of_slots_is_not_looked_at_again_while_all_is_well() {
+    let nodes = start_cluster();
+    on_cluster(&nodes, "LPUSH one 1");
+    let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
+    let exporter = Exporter::start(&url, "list:one");
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "one") == Some(1.0));
+    let before = looks_at_the_map(&nodes);
+    assert!(before > 0, "it was looked at to begin with");
+    exporter.wait_polls(5.0);
+    assert_eq!(looks_at_the_map(&nodes), before);
+}
+
 #[test]
 fn a_slot_that_moves_is_followed() {
     let nodes = start_cluster();

@@ -216,41 +216,50 @@ impl Connection {
             }
         };
         let mut shares: Vec<Share> = servers.iter().map(|_| Share::default()).collect();
-        let mut unserved = false;
+        // Of the atomic reads of each request together, and of each plain read.
+        let mut places = Vec::with_capacity(asks.size());
         for request in asks.requests() {
             if let Some(read) = request.atomic.first() {
-                let share = node(read).and_then(|node| shares.get_mut(node));
-                unserved |= share.map(|share| share.atomic.push(request)).is_none();
+                let place = node(read);
+                if let Some(share) = place.and_then(|place| shares.get_mut(place)) {
+                    share.atomic.push(request);
+                }
+                places.push(place);
             }
             for read in request.plain {
-                let share = node(read).and_then(|node| shares.get_mut(node));
-                unserved |= share.map(|share| share.plain.push(read)).is_none();
+                let place = node(read);
+                if let Some(share) = place.and_then(|place| shares.get_mut(place)) {
+                    share.plain.push(read);
+                }
+                places.push(place);
             }
         }
         let clustered = self.is_clustered();
+        let mut links = std::mem::take(&mut self.links);
         let reads = servers.iter().zip(shares).map(|(server, share)| {
-            let link = self.links.remove(server);
-            let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, moved: false };
+            let link = links.remove(server);
+            let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, astray: false };
             node.read(share)
         });
-        let mut stale = unserved;
+        let mut stale = places.iter().any(Option::is_none);
         let mut found = Vec::with_capacity(servers.len());
         for (node, answers) in join_all(reads.collect::<Vec<_>>()).await {
-            stale |= node.moved || node.link.is_none();
+            stale |= node.astray;
             self.links.extend(node.link.map(|link| (node.server.clone(), link)));
             found.push(answers);
         }
         // Each node has answered in the order of the requests, so going through them once more puts all together.
         let mut answers = Vec::with_capacity(asks.size());
+        let mut places = places.into_iter();
         for request in asks.requests() {
-            if let Some(read) = request.atomic.first() {
-                match node(read).and_then(|node| found.get_mut(node)) {
+            if !request.atomic.is_empty() {
+                match places.next().flatten().and_then(|place| found.get_mut(place)) {
                     Some(found) => answers.extend(found.atomic.by_ref().take(request.atomic.len())),
                     None => answers.extend(request.atomic.iter().map(|_| unserved_slot())),
                 }
             }
-            for read in request.plain {
-                let answer = node(read).and_then(|node| found.get_mut(node)?.plain.next());
+            for _ in request.plain {
+                let answer = places.next().flatten().and_then(|place| found.get_mut(place)?.plain.next());
                 answers.push(answer.unwrap_or_else(unserved_slot));
             }
         }
@@ -274,8 +283,8 @@ struct Node<'a> {
     timeouts: Timeouts,
     clustered: bool,
     link: Option<Link>,
-    /// Whether it sent us elsewhere.
-    moved: bool,
+    /// Whether it sent us elsewhere, or gave no answer: the map of slots may be old.
+    astray: bool,
 }
 
 impl Node<'_> {
@@ -360,7 +369,10 @@ impl Node<'_> {
         }
         match exchanged.unwrap_or_else(|_| Err(ReadError::NoAnswer("timed out".into()))) {
             Ok(replies) => replies.into_iter().map(|reply| self.result(reply)).collect(),
-            Err(error) => vec![Err(error); commands],
+            Err(error) => {
+                self.astray = true;
+                vec![Err(error); commands]
+            }
         }
     }
 
@@ -380,7 +392,7 @@ impl Node<'_> {
     fn result(&mut self, reply: Reply) -> Answer {
         let Reply::Error(text) = reply else { return Ok(reply) };
         let moving = self.clustered && ["MOVED ", "ASK ", "TRYAGAIN "].iter().any(|start| text.starts_with(start));
-        self.moved |= moving;
+        self.astray |= moving;
         Err(if moving {
             ReadError::NoAnswer("its slot is moving to another node".into())
         } else {
