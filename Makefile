@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-activation pictures cluster test-libraries lint bench bench-libraries soak churn suite golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-killed e2e-activation pictures cluster test-libraries lint bench bench-libraries soak churn suite golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,12 +39,14 @@ test-pages: ## the alerts for real, through Prometheus and Alertmanager, and how
 e2e: CLUSTER_TESTS =
 e2e-smoke: CLUSTER_TESTS = burst exporter-killed
 e2e-latency: CLUSTER_TESTS = latency
+e2e-killed: CLUSTER_TESTS = killed
 e2e-activation: CLUSTER_TESTS = activation
 e2e: cluster ## the whole loop on the real control plane and KEDA, every scenario and fault; a report in target/e2e
 e2e-smoke: cluster ## the same, of a burst with its drain and of a killed exporter
-e2e-latency: cluster ## how soon workers come and how many jobs are killed, beside KEDA's own redis trigger
+e2e-latency: cluster ## how soon workers come, beside KEDA's own redis trigger
+e2e-killed: cluster ## how many long jobs are killed, beside KEDA's own redis trigger
 e2e-activation: cluster ## how soon the first worker of an idle queue comes, with the real defaults, for each kind of trigger
-e2e e2e-smoke e2e-latency e2e-activation:
+e2e e2e-smoke e2e-latency e2e-killed e2e-activation:
 	tests/cluster/target/release/cluster $(CLUSTER)/bin .cache/chart $(TARGET)/release/queue-exporter target/e2e $(CLUSTER_TESTS)
 
 pictures: cluster ## the dashboards with live data, drawn by our own page into docs/

@@ -34,24 +34,33 @@ pub async fn reaction(world: &mut World, kind: &str) -> Result<f64> {
     Ok(seconds)
 }
 
-/// Four long jobs that outlast the queue, and a grace period that they do not fit into: how many are killed.
-pub async fn killed(world: &mut World, kind: &str) -> Result<u64> {
+/// Four long jobs that outlast the queue, on as many workers, and a grace period that they do not fit into: how many workers there were, and
+/// how many jobs were killed.
+pub async fn killed(world: &mut World, kind: &str) -> Result<(u64, u64)> {
     install(world, kind, 0, 15, 2).await?;
     let workers = world.workers("crawler");
     let timeline = Timeline::record(world, "crawler", workers.done.clone());
     ready(&timeline, 2).await?;
-    world.put("crawler", 90, 1_000).await?;
+    // 20 for each worker make four.
+    world.put("crawler", 76, 1_000).await?;
     world.put("crawler", 4, 90_000).await?;
+    wait_for("only the long jobs are left", 120, async || {
+        let last = timeline.last();
+        ensure!(last.done >= 76, "{last:?}");
+        Ok(())
+    })
+    .await?;
+    let there = timeline.last().ready;
     wait_for("all are done or killed", 300, async || {
         let last = timeline.last();
-        ensure!(last.done + last.killed >= 94, "{last:?}");
+        ensure!(last.done + last.killed >= 80, "{last:?}");
         Ok(())
     })
     .await?;
     let killed = timeline.last().killed;
     drop((timeline, workers));
     remove(world, kind).await?;
-    Ok(killed)
+    Ok((there, killed))
 }
 
 async fn ready(timeline: &Timeline, count: u64) -> Result<()> {
