@@ -97,7 +97,7 @@ impl Link {
 
     /// Whether the server has left it open, and said nothing that nobody asked for.
     pub fn is_open(&mut self) -> bool {
-        self.stream.read(&mut [0]).now_or_never().is_none()
+        self.buffer.is_empty() && self.stream.read(&mut [0]).now_or_never().is_none()
     }
 
     /// An empty batch, with the room of the last one.
@@ -157,4 +157,38 @@ fn is_full(error: &ReadError) -> bool {
 fn silence(error: io::Error) -> ReadError {
     let of_tls = of_tls(&format!("{error:?}"));
     ReadError::NoAnswer(of_tls.map_or_else(|| error.to_string(), String::from))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// What came after the last reply would be taken for the answer to the next command.
+    #[tokio::test]
+    async fn a_link_that_was_told_more_than_it_asked_for_is_of_no_more_use() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let talk = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            for answer in [&b"+PONG\r\n"[..], b":1\r\n", b":2\r\n:3\r\n"] {
+                assert!(socket.read(&mut [0; 64]).await.unwrap() > 0);
+                socket.write_all(answer).await.unwrap();
+            }
+            socket
+        };
+        let login = Login { tls: None, username: None, password: None, database: 0 };
+        let ask = async {
+            let mut link = Link::open(&server, &login, Duration::from_secs(5)).await.unwrap();
+            let mut batch = Batch::default();
+            batch.add(&[Word::Text(b"DBSIZE")]);
+            assert_eq!(link.exchange(&batch).await, Ok(vec![Reply::Int(1)]));
+            assert!(link.is_open());
+            assert_eq!(link.exchange(&batch).await, Ok(vec![Reply::Int(2)]));
+            link
+        };
+        let (_socket, mut link) = tokio::join!(talk, ask);
+        assert!(!link.is_open());
+    }
 }
