@@ -188,9 +188,9 @@ impl Reader {
 
     async fn look_at(&mut self, wanted: impl Fn(usize) -> bool) {
         for (place, source) in self.sources.iter_mut().enumerate() {
-            source.wanted = wanted(place);
+            (source.wanted, source.outcome) = (wanted(place), None);
         }
-        // A look between two polls leaves them behind: none may stand for what this one does not reach.
+        // Nothing of the last look may stand for what this one does not reach.
         self.shared.iter_mut().for_each(|shared| shared.outcome = None);
         let limit = self.redis.timeouts.poll;
         let silence = match tokio::time::timeout(limit, self.read_slices()).await {
