@@ -41,8 +41,6 @@ pub async fn killed(world: &mut World, kind: &str) -> Result<(u64, u64)> {
     let workers = world.workers("crawler");
     let timeline = Timeline::record(world, "crawler", workers.done.clone());
     ready(&timeline, 2).await?;
-    // These two were added a moment ago, and the policy lets double as many come in 30 s.
-    tokio::time::sleep(Duration::from_secs(45)).await;
     // 20 for each worker make four.
     world.put("crawler", 76, 1_000).await?;
     world.put("crawler", 4, 90_000).await?;
