@@ -95,7 +95,9 @@ fn every_metric_of_a_rule_exists() {
     let catalogue = std::fs::read_to_string(format!("{ROOT}/tests/golden/metrics.txt")).unwrap();
     let others = std::fs::read_to_string(format!("{ROOT}/tests/alerts/others.txt")).unwrap();
     let all = rules();
-    let recorded: BTreeSet<&str> = all.iter().filter_map(|rule| rule["record"].as_str()).collect();
+    let mut recorded: BTreeSet<&str> = all.iter().filter_map(|rule| rule["record"].as_str()).collect();
+    // Of the chart's table, where there is one.
+    recorded.extend(["worker:price:usd_per_cpu_hour", "worker:price:usd_per_gib_hour"]);
     let mut foreign = BTreeSet::new();
     for rule in &all {
         for word in

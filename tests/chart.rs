@@ -21,7 +21,7 @@ fn matrix() -> Vec<Vec<String>> {
         .map(|entry| entry.unwrap().path().to_str().unwrap().to_string())
         .collect();
     files.sort();
-    assert!(files.len() >= 8, "{files:?}");
+    assert!(files.len() >= 9, "{files:?}");
     files.into_iter().map(|file| vec!["--values".to_string(), file]).collect()
 }
 
@@ -290,15 +290,43 @@ fn golden_rendered_manifests_are_fresh() {
     golden("keda/overlay/queries.yaml", &text);
 }
 
+/// What the chart writes of its table's prices: `tests/alerts/prices.test.yaml` reckons with it.
+#[test]
+fn golden_prices_are_those_of_the_table() {
+    let prices = |values: &str| {
+        let values = format!("tests/chart/values/{values}.yaml");
+        let all = objects(&render("helm3", "1.35.0", &["--values", &values, "--set", "prometheusRule.enabled=true"]));
+        all.into_iter().find(|object| object.source == "exporter-prices.yaml").unwrap()
+    };
+    let rendered = prices("prices").text;
+    let (_, rules) = rendered.split_once("\nspec:\n").unwrap();
+    let lines: Vec<&str> = rules.lines().map(|line| line.strip_prefix("  ").unwrap_or(line)).collect();
+    let made = "# The chart's output for tests/chart/values/prices.yaml: made by `make golden`, not by hand.";
+    golden("tests/golden/prices.rules.yaml", &format!("{made}\n{}\n", lines.join("\n")));
+
+    // The defaults are those of the file for a Prometheus without the chart.
+    let file = std::fs::read_to_string(format!("{ROOT}/alerts/prices.rules.yaml")).unwrap();
+    let file: serde_json::Value = serde_saphyr::from_str(&file).unwrap();
+    let common = file["groups"][0]["rules"].as_array().unwrap();
+    let rendered = prices("defaults").value["spec"]["groups"][0]["rules"].as_array().unwrap().clone();
+    assert_eq!(&rendered[..common.len()], common);
+    let one_for_each = ["crawler", "labeler", "ocr", "parser"].map(|name| format!("{name}-worker"));
+    let of_rows: Vec<&str> =
+        rendered[common.len()..].iter().map(|rule| rule["labels"]["deployment"].as_str().unwrap()).step_by(2).collect();
+    assert_eq!(of_rows, one_for_each);
+}
+
 /// A chart takes only files of its own folder, and helm complains of links.
 #[test]
 fn golden_copies_in_the_chart_are_fresh() {
+    // The chart writes its own prices.
+    let own = "prices.rules.yaml";
     for (from, to, end) in [("alerts", "rules", ".rules.yaml"), ("dashboards", "dashboards", ".json")] {
         let names = |folder: &str| -> BTreeSet<String> {
             let entries = std::fs::read_dir(format!("{ROOT}/{folder}")).unwrap();
             entries
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .filter(|name| name.ends_with(end))
+                .filter(|name| name.ends_with(end) && name != own)
                 .collect()
         };
         for name in names(from) {

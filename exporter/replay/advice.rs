@@ -39,7 +39,7 @@ pub fn advice(
         goal: Goal::default(),
         job_seconds,
         longest_job,
-        spot_discount: terms.prices.spot_discount,
+        spot_discount: worker.row.price.spot_discount,
         keep_busy,
     };
     let plan = worker.plan(terms.cluster);
@@ -59,8 +59,8 @@ pub fn advice(
     let (row, after) = if stays { (worker.row.clone(), before.clone()) } else { (row, after) };
     let mut text =
         format!("{}: tuned on {} loads, and tried on {} others\n", worker.name, training.len(), held_out.len());
-    let price = terms.price(worker);
-    let discount = if plan.spot_grace.is_some() { 1.0 - terms.prices.spot_discount } else { 1.0 };
+    let price = worker.price();
+    let discount = if plan.spot_grace.is_some() { 1.0 - worker.row.price.spot_discount } else { 1.0 };
     let of_least = |hours: f64| match bounds(held_out, limits) {
         Bound::Least(least) if least > 0.0 => format!("{:.2} times the least", hours / (least / 3_600.0 * discount)),
         Bound::Impossible => "and no plan starts all of them in time".into(),

@@ -1,6 +1,6 @@
 //! The arguments of `queue-exporter replay` and `queue-exporter tune`.
 
-use super::report::{Prices, Terms};
+use super::report::Terms;
 use super::simulate::Around;
 use super::table::Cluster;
 use super::workload::{SHAPES, Shape};
@@ -38,8 +38,6 @@ What is around it:
   --kubernetes 1.35   before 1.35 an HPA leaves the last tenth alone
   --busy-cpu 1.0      the share of its CPU request that a busy worker uses; cpuUtilization is left out unless set
   --spot-losses 0.05  how often an hour a spot node is called back: 0
-  --cpu-price 0.034   of a CPU for an hour                --memory-price 0.0045   of a GiB
-  --spot-discount 0.65    what a spot node saves
 
   --output table      or json                             --page FILE  replay: writes a page with plots
   --keep-busy         tune: busy workers are kept; else inFlight: false is tried where each job ends within the grace period
@@ -94,13 +92,12 @@ impl Options {
             terms: Terms {
                 around: Around::default(),
                 cluster: Cluster { tolerance_is_set: true, busy_cpu: None },
-                prices: Prices::default(),
             },
             keep_busy: false,
             json: false,
             page: None,
         };
-        let Terms { around, cluster, prices } = &mut options.terms;
+        let Terms { around, cluster } = &mut options.terms;
         while let Some(argument) = arguments.next()? {
             match argument {
                 Long("help") | lexopt::Arg::Short('h') => return Ok(None),
@@ -120,9 +117,6 @@ impl Options {
                 Long("kubernetes") => cluster.tolerance_is_set = is_135(&arguments.value()?.string()?)?,
                 Long("busy-cpu") => cluster.busy_cpu = Some(number(arguments, "--busy-cpu", 0.01, 100.0)?),
                 Long("spot-losses") => around.losses_per_hour = number(arguments, "--spot-losses", 0.0, 100.0)?,
-                Long("cpu-price") => prices.cpu = number(arguments, "--cpu-price", 0.0, 1e9)?,
-                Long("memory-price") => prices.memory = number(arguments, "--memory-price", 0.0, 1e9)?,
-                Long("spot-discount") => prices.spot_discount = number(arguments, "--spot-discount", 0.0, 1.0)?,
                 Long("output") => {
                     options.json = match arguments.value()?.string()?.as_str() {
                         "table" => false,
@@ -225,7 +219,7 @@ mod tests {
     fn all_options() {
         let options = parse(
             "--values v.yaml --worker a --worker b --shape bursts --hours 12 --seed 3 --start 10s..2m --scrape 15s --lag 30s \
-             --kubernetes 1.34.2 --busy-cpu 0.8 --cpu-price 0.05 --output json --page p.html",
+             --kubernetes 1.34.2 --busy-cpu 0.8 --output json --page p.html",
         )
         .unwrap();
         assert_eq!(options.load, Load::Shape { shape: Shape::Bursts, hours: 12.0 });

@@ -11,23 +11,6 @@ use super::workload::Workload;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// What a worker costs, in whatever currency: the defaults are those of `alerts/prices.rules.yaml`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Prices {
-    /// Of a CPU for an hour.
-    pub cpu: f64,
-    /// Of a GiB of memory for an hour.
-    pub memory: f64,
-    /// The share that a spot node saves.
-    pub spot_discount: f64,
-}
-
-impl Default for Prices {
-    fn default() -> Self {
-        Self { cpu: 0.034, memory: 0.0045, spot_discount: 0.65 }
-    }
-}
-
 /// One way to scale, and what it came to.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
@@ -83,17 +66,9 @@ pub struct Terms {
     pub around: Around,
     /// What the table does not say.
     pub cluster: Cluster,
-    /// What is paid.
-    pub prices: Prices,
 }
 
 impl Terms {
-    /// What one worker costs for an hour.
-    #[must_use]
-    pub fn price(&self, worker: &Worker) -> f64 {
-        worker.requests.0 * self.prices.cpu + worker.requests.1 * self.prices.memory
-    }
-
     /// What a bound of this plan is about.
     #[must_use]
     pub fn limits(&self, plan: &Plan) -> Limits {
@@ -126,15 +101,15 @@ pub fn report(worker: &Worker, workload: &Workload, terms: &Terms, assumptions: 
     }
     let busy = terms.cluster.busy_cpu.unwrap_or(BUSY_CPU);
     assumptions.push(format!("for scaling by CPU: a busy worker uses {:.0} % of its request", busy * 100.0));
-    let price = terms.price(worker);
+    let price = worker.price();
     let own = simulate(&plan, &Around { moments: MOMENTS, ..terms.around }, workload);
-    let mut lines = vec![line("this table", &own, &plan, price, terms.prices)];
+    let mut lines = vec![line("this table", &own, &plan, worker)];
     for rival in rivals(&plan, job_seconds, busy) {
         let outcome = simulate(&rival.plan, &terms.around, workload);
-        lines.push(line(rival.name, &outcome, &rival.plan, price, terms.prices));
+        lines.push(line(rival.name, &outcome, &rival.plan, worker));
     }
     // On spot nodes it would cost less by no more than their discount.
-    let discount = if plan.spot_grace.is_some() { 1.0 - terms.prices.spot_discount } else { 1.0 };
+    let discount = if plan.spot_grace.is_some() { 1.0 - worker.row.price.spot_discount } else { 1.0 };
     let least = match bound(workload, terms.limits(&plan)) {
         Bound::Least(seconds) => Some(seconds / 3_600.0 * price * discount),
         Bound::Impossible => {
@@ -164,13 +139,13 @@ pub fn report(worker: &Worker, workload: &Workload, terms: &Terms, assumptions: 
 
 /// One way's numbers.
 #[must_use]
-pub fn line(name: &str, outcome: &Outcome, plan: &Plan, price: f64, prices: Prices) -> Line {
+pub fn line(name: &str, outcome: &Outcome, plan: &Plan, worker: &Worker) -> Line {
     Line {
         name: name.into(),
         in_time: outcome.share_in_time(),
         waits: [outcome.waits.at(0.5), outcome.waits.at(0.95), outcome.waits.at(0.99), outcome.waits.longest()],
         worker_hours: outcome.worker_seconds / 3_600.0,
-        cost: outcome.worker_hours(prices.spot_discount) * price,
+        cost: outcome.worker_hours(worker.row.price.spot_discount) * worker.price(),
         idle: outcome.idle(plan.slots),
         changes: outcome.changes,
         reversals_per_hour: outcome.reversals as f64 / outcome.hours,
@@ -244,15 +219,6 @@ pub fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_prices_are_those_of_the_rules() {
-        let rules = include_str!("../../alerts/prices.rules.yaml");
-        let Prices { cpu, memory, spot_discount } = Prices::default();
-        for price in [cpu, memory, spot_discount] {
-            assert!(rules.contains(&format!("vector({price})")), "{price}");
-        }
-    }
 
     #[test]
     fn times_and_shares_as_people_say_them() {

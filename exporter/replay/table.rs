@@ -13,7 +13,7 @@ use std::time::Duration;
 const CHART: &str = include_str!("../../keda/chart/values.yaml");
 
 /// Maps of a row that are filled up key by key, as `_workers.tpl` does; all else is replaced whole.
-const FILLED: [&str; 7] = ["image", "scaleDown", "scaleUp", "spot", "job", "resources", "rollingUpdate"];
+const FILLED: [&str; 8] = ["image", "scaleDown", "scaleUp", "spot", "job", "resources", "rollingUpdate", "price"];
 
 /// Keys of a row that `workerDefaults` has no values for.
 const OWN: [&str; 6] = ["queue", "minReplicas", "maxReplicas", "scaleUpDepth", "scaleDownDepth", "objectiveAge"];
@@ -60,6 +60,7 @@ pub struct Row {
     pub cron: Vec<Value>,
     pub termination_grace_period_seconds: u64,
     pub spot: Spot,
+    pub price: Price,
     resources: Resources,
 }
 
@@ -80,6 +81,18 @@ pub struct Direction {
 pub struct Spot {
     pub enabled: bool,
     pub termination_grace_period_seconds: u64,
+}
+
+/// `price`: what a worker's nodes cost, in whatever currency.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Price {
+    /// Of a CPU for an hour.
+    pub cpu_hour: f64,
+    /// Of a GiB of memory for an hour.
+    pub gib_hour: f64,
+    /// The share that a spot node saves.
+    pub spot_discount: f64,
 }
 
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -226,6 +239,9 @@ fn check(row: &Row, trigger: &str) -> Result<(), String> {
         ("scaleUp.periodSeconds", row.scale_up.period_seconds as f64, 1.0, 1_800.0),
         ("scaleDown.periodSeconds", row.scale_down.period_seconds as f64, 1.0, 1_800.0),
         ("objectiveAge", row.objective(), 1.0, 1e7),
+        ("price.cpuHour", row.price.cpu_hour, 0.0, 1e9),
+        ("price.gibHour", row.price.gib_hour, 0.0, 1e9),
+        ("price.spotDiscount", row.price.spot_discount, 0.0, 1.0),
     ];
     for (name, value, least, most) in ranges {
         if !(least..=most).contains(&value) {
@@ -317,6 +333,12 @@ impl Row {
 }
 
 impl Worker {
+    /// What one costs for an hour, on a node that stays.
+    #[must_use]
+    pub fn price(&self) -> f64 {
+        self.requests.0 * self.row.price.cpu_hour + self.requests.1 * self.row.price.gib_hour
+    }
+
     /// How it is scaled.
     #[must_use]
     pub fn plan(&self, cluster: Cluster) -> Plan {
@@ -382,16 +404,18 @@ mod tests {
         assert!(crawler.triggers.contains(&Trigger::InFlight { slots: 1 }));
         assert!(!crawler.counted);
         assert_eq!(workers[2].requests, (1.0, 2.0));
+        assert_eq!(workers[2].price(), 0.034 + 2.0 * 0.0045);
         assert_eq!(workers[2].left_out.len(), 1);
     }
 
     #[test]
     fn rows_are_merged_as_helm_and_the_chart_do() {
-        let text = "trigger: external-push\nworkers: {ocr: null, parser: null, labeler: null, crawler: {scaleUpDepth: 20, scaleDownDepth: 5, scaleDown: {percent: 10}, slots: 4}}";
+        let text = "trigger: external-push\nworkers: {ocr: null, parser: null, labeler: null, crawler: {scaleUpDepth: 20, scaleDownDepth: 5, scaleDown: {percent: 10}, slots: 4, price: {cpuHour: 0.5}}}";
         let workers = read(&[text]).unwrap();
         assert_eq!(workers.len(), 1);
         let (row, plan) = (&workers[0].row, workers[0].plan(Cluster { tolerance_is_set: false, busy_cpu: None }));
         assert_eq!((row.scale_down.percent, row.scale_down.stabilization_window_seconds), (10, 30));
+        assert_eq!(row.price, Price { cpu_hour: 0.5, gib_hour: 0.0045, spot_discount: 0.65 });
         assert_eq!((plan.asked, plan.slots), (Asked::Pushing, 4));
         assert_eq!(plan.triggers, [Trigger::Desired, Trigger::Length { target: 20.0 }]);
     }

@@ -11,7 +11,7 @@ Gives a YAML list; a row has also `name`, `pool` and `target` (its Deployment, a
 {{- $row := deepCopy $.Values.workerDefaults -}}
 {{- range $key, $value := $given -}}
 {{- $default := get $row $key -}}
-{{- if and (kindIs "map" $value) (kindIs "map" $default) (has $key (list "image" "scaleDown" "scaleUp" "spot" "job" "resources" "rollingUpdate")) -}}
+{{- if and (kindIs "map" $value) (kindIs "map" $default) (has $key (list "image" "scaleDown" "scaleUp" "spot" "job" "resources" "rollingUpdate" "price")) -}}
 {{- range $inner, $set := $value -}}{{- $_ := set $default $inner $set -}}{{- end -}}
 {{- else -}}
 {{- $_ := set $row $key $value -}}
