@@ -89,10 +89,7 @@ impl Options {
             workers: Vec::new(),
             load: Load::Csv(PathBuf::new()),
             seed: 1,
-            terms: Terms {
-                around: Around::default(),
-                cluster: Cluster { tolerance_is_set: true, busy_cpu: None },
-            },
+            terms: Terms { around: Around::default(), cluster: Cluster { tolerance_is_set: true, busy_cpu: None } },
             keep_busy: false,
             json: false,
             page: None,
