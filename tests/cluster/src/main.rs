@@ -2,21 +2,21 @@
 //!
 //! `cluster BIN TOOLS EXPORTER REPORT [SCENARIO...]`: the folder of the plane's programs, that of the chart's tools, the exporter, and
 //! where the report goes; all scenarios, or those that are named (`burst` with both kinds of trigger, `burst:prometheus`). It exits with 1 if one ends otherwise than
-//! it must. `latency` as the only scenario compares the triggers with the real defaults, `killed` the jobs that each kills, `activation`
-//! how soon the first worker of an idle queue comes, `pictures` keeps what the dashboards show under load.
+//! it must. `latency` as the only scenario compares how soon more workers come with each kind of trigger, `activation` how soon
+//! the first of an idle queue, `killed` the jobs that each kills, `pictures` keeps what the dashboards show under load.
 
-mod activation;
 mod apply;
 mod certificates;
 mod failover;
 mod keda;
-mod latency;
+mod killed;
 mod nodes;
 mod pictures;
 mod plane;
 mod process;
 #[path = "../../support/quicker.rs"]
 mod quicker;
+mod reaction;
 mod scenarios;
 mod service;
 mod timeline;
@@ -121,9 +121,9 @@ fn chosen(names: &[String]) -> VecDeque<Run> {
 
 async fn all(places: Places, report: &Path, names: &[String]) -> Result<()> {
     match names {
-        [name] if name == "latency" => return compare(places, report).await,
-        [name] if name == "killed" => return killed(places, report).await,
-        [name] if name == "activation" => return activations(places, report).await,
+        [name] if name == "latency" => return reactions(places, report, &reaction::BURST).await,
+        [name] if name == "killed" => return kills(places, report).await,
+        [name] if name == "activation" => return reactions(places, report, &reaction::FIRST_JOB).await,
         [name] if name == "pictures" => {
             let mut world = World::start(places, "2s", "2s").await?;
             let shown = pictures::pictures(&mut world).await?;
@@ -192,48 +192,29 @@ async fn one_after_another(
     }
 }
 
-async fn activations(places: Places, report: &Path) -> Result<()> {
+async fn reactions(places: Places, report: &Path, case: &reaction::Case) -> Result<()> {
     let mut world = World::start(places, "15s", "5s").await?;
     let mut table =
         "| trigger | tries | half within, s | 99 of 100 within, s | longest, s |\n|---|---|---|---|---|\n".to_string();
     println!("{table}");
-    for (kind, tries) in activation::KINDS {
-        let seconds = activation::activation(&mut world, kind, tries).await?;
-        let [half, most, longest] = [0.5, 0.99, 1.0].map(|share| activation::at(&seconds, share));
+    for (kind, tries) in case.kinds {
+        let seconds = reaction::reaction(&mut world, case, kind, tries).await?;
+        let [half, most, longest] = [0.5, 0.99, 1.0].map(|share| reaction::at(&seconds, share));
         let line = format!("| {kind} | {tries} | {half:.2} | {most:.2} | {longest:.2} |");
         println!("{line}");
         let _ = writeln!(table, "{line}");
     }
-    std::fs::write(report.join("activation.md"), &table)?;
+    std::fs::write(report.join("reaction.md"), &table)?;
     Ok(())
 }
 
-/// How often each comparison is made: a burst may come at any moment of the periods.
-const ROUNDS: u64 = 3;
-
-async fn compare(places: Places, report: &Path) -> Result<()> {
-    let mut world = World::start(places, "15s", "5s").await?;
-    let mut table = "| trigger | burst to more workers, s |\n|---|---|\n".to_string();
-    for kind in latency::KINDS {
-        let mut seconds = Vec::new();
-        for _ in 0..ROUNDS {
-            seconds.push(format!("{:.0}", latency::reaction(&mut world, kind).await?));
-        }
-        let line = format!("| {kind} | {} |", seconds.join(", "));
-        println!("{line}");
-        let _ = writeln!(table, "{line}");
-    }
-    std::fs::write(report.join("latency.md"), &table)?;
-    Ok(())
-}
-
-async fn killed(places: Places, report: &Path) -> Result<()> {
+async fn kills(places: Places, report: &Path) -> Result<()> {
     let mut world = World::start(places, "15s", "5s").await?;
     let mut table =
         "| trigger | workers when the long jobs were all that was left | long jobs killed of 4 |\n|---|---|---|\n"
             .to_string();
-    for kind in latency::KINDS {
-        let (workers, killed) = latency::killed(&mut world, kind).await?;
+    for kind in killed::KINDS {
+        let (workers, killed) = killed::killed(&mut world, kind).await?;
         let line = format!("| {kind} | {workers} | {killed} |");
         println!("{line}");
         let _ = writeln!(table, "{line}");

@@ -1,5 +1,5 @@
-//! From the first job of an idle queue to the first worker, with the defaults of KEDA and Kubernetes (KEDA polls every 30 s), for each kind of
-//! trigger beside KEDA's own `redis` trigger: many workers at zero, a job in each of their queues at a random moment, and a watch on
+//! How soon workers come, with the defaults of KEDA and Kubernetes (an HPA looks every 15 s, KEDA every 30 s), for each kind of trigger
+//! beside KEDA's own `redis` trigger: many workers that are idle, jobs in each of their queues at a random moment, and a watch on
 //! their Deployments.
 
 use crate::apply::apply;
@@ -16,28 +16,42 @@ use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// The kinds that are compared, and the number of tries of each.
-pub const KINDS: [(&str, usize); 4] = [("external-push", 100), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)];
+/// What comes to a worker that is idle, until there are to be more.
+pub struct Case {
+    /// Its workers while it is idle, and at least.
+    idle: i32,
+    jobs: u64,
+    /// The kinds that are compared, and the number of tries of each.
+    pub kinds: [(&'static str, usize); 4],
+}
 
-/// The Deployments that are watched, and since when each is to have a worker.
+/// A first job, and none to take it. KEDA itself decides, and the external scaler pushes.
+pub const FIRST_JOB: Case =
+    Case { idle: 0, jobs: 1, kinds: [("external-push", 100), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)] };
+
+/// Two workers, and jobs for more. The HPA decides.
+pub const BURST: Case =
+    Case { idle: 2, jobs: 100, kinds: [("external-push", 40), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)] };
+
+/// The Deployments that are watched, and since when each is to have more workers.
 type Seen = Arc<Mutex<HashMap<String, Option<Instant>>>>;
 
-/// Seconds from the first job to the first worker wanted, of `tries` workers, in order.
-pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<Vec<f64>> {
+/// Seconds from the first job until more workers are wanted, of `tries` workers, in order.
+pub async fn reaction(world: &mut World, case: &Case, kind: &str, tries: usize) -> Result<Vec<f64>> {
     let names: Vec<String> = (0..tries).map(|number| format!("w{number:03}")).collect();
     if kind == "redis" {
-        let all: Vec<String> = names.iter().map(|name| plain(name, world.redis_port)).collect();
+        let all: Vec<String> = names.iter().map(|name| plain(name, case.idle, world.redis_port)).collect();
         apply(&world.plane.client, &all.join("\n---\n")).await?;
     } else {
-        let rows: String = names.iter().map(|name| row(name)).collect();
+        let rows: String = names.iter().map(|name| row(name, case.idle)).collect();
         let values =
             format!("trigger: {kind}\nworkers:\n  crawler: null\n  ocr: null\n  parser: null\n  labeler: null\n{rows}");
         world.install(&values).await?;
     }
     let api: Api<Deployment> = Api::namespaced(world.plane.client.clone(), "jobs");
-    wait_for("all are at zero", 240, async || {
+    wait_for("all are idle", 240, async || {
         let all = api.list(&ListParams::default().labels("queue-exporter/worker")).await?;
-        let idle = all.iter().filter(|one| wanted(one) == 0).count();
+        let idle = all.iter().filter(|one| wanted(one) == case.idle).count();
         ensure!(idle == tries && all.items.len() == tries, "{idle} of {} are", all.items.len());
         Ok(())
     })
@@ -49,7 +63,7 @@ pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<V
     })
     .await?;
     let seen = Seen::default();
-    let watching = tokio::spawn(watch(world.plane.client.clone(), seen.clone()));
+    let watching = tokio::spawn(watch(world.plane.client.clone(), case.idle, seen.clone()));
     wait_for("all are watched", 30, async || {
         let count = seen.lock().map(|seen| seen.len()).unwrap_or(0);
         ensure!(count == tries, "{count} are");
@@ -59,11 +73,11 @@ pub async fn activation(world: &mut World, kind: &str, tries: usize) -> Result<V
     let puts = names.iter().map(async |name| {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(0..tries as u64 * 1_000))).await;
         let began = Instant::now();
-        world.put(name, 1, 1_000).await?;
+        world.put(name, case.jobs, 1_000).await?;
         anyhow::Ok((name.clone(), began))
     });
     let began = futures_util::future::try_join_all(puts).await?;
-    wait_for("all have a worker", 120, async || {
+    wait_for("all are to have more", 120, async || {
         let count = seen.lock().map(|seen| seen.values().flatten().count()).unwrap_or(0);
         ensure!(count == tries, "{count} have");
         Ok(())
@@ -96,8 +110,8 @@ fn wanted(deployment: &Deployment) -> i32 {
     deployment.spec.replicas.unwrap_or(1)
 }
 
-/// Notes when each Deployment was first to have a worker.
-async fn watch(client: Client, seen: Seen) {
+/// Notes when each Deployment was first to have more than `idle` workers.
+async fn watch(client: Client, idle: i32, seen: Seen) {
     let api: Api<Deployment> = Api::namespaced(client, "jobs");
     let mut changes = watcher(api, watcher::Config::default()).applied_objects().boxed();
     while let Some(change) = changes.next().await {
@@ -106,32 +120,34 @@ async fn watch(client: Client, seen: Seen) {
             && let Ok(mut seen) = seen.lock()
         {
             let since = seen.entry(deployment.name_any()).or_default();
-            if wanted(&deployment) > 0 {
+            if wanted(&deployment) > idle {
                 since.get_or_insert_with(Instant::now);
             }
         }
     }
 }
 
-fn row(name: &str) -> String {
+/// With the windows of the chart's crawler.
+fn row(name: &str, idle: i32) -> String {
     format!(
         "  {name}:\n    queue: list:{name}?in_flight={name}:processing\n    image: {{repository: worker, tag: 1.0.0}}\n    \
-         minReplicas: 0\n    maxReplicas: 10\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n    objectiveAge: 5m\n    \
-         pollingInterval: 30\n    initialCooldownPeriod: 1\n"
+         minReplicas: {idle}\n    maxReplicas: 4\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n    objectiveAge: 5m\n    \
+         pollingInterval: 30\n    initialCooldownPeriod: 1\n    \
+         scaleUp: {{stabilizationWindowSeconds: 0, percent: 100, periodSeconds: 30}}\n"
     )
 }
 
-fn plain(name: &str, port: u16) -> String {
+fn plain(name: &str, idle: i32, port: u16) -> String {
     let mut text = String::new();
     let _ = write!(
         text,
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}-worker, namespace: jobs, labels: {{queue-exporter/worker: {name}}}}}\nspec:\n  \
-         replicas: 0\n  selector: {{matchLabels: {{queue-exporter/worker: {name}}}}}\n  \
+         replicas: {idle}\n  selector: {{matchLabels: {{queue-exporter/worker: {name}}}}}\n  \
          template:\n    metadata: {{labels: {{queue-exporter/worker: {name}}}}}\n    spec:\n      \
          securityContext: {{runAsNonRoot: true, seccompProfile: {{type: RuntimeDefault}}}}\n      \
          containers: [{{name: worker, image: 'worker:1', securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}}}]\n\
          \n---\napiVersion: keda.sh/v1alpha1\nkind: ScaledObject\nmetadata: {{name: {name}-worker, namespace: jobs}}\nspec:\n  scaleTargetRef: {{name: {name}-worker}}\n  \
-         minReplicaCount: 0\n  maxReplicaCount: 10\n  \
+         minReplicaCount: {idle}\n  maxReplicaCount: 4\n  \
          triggers: [{{type: redis, metadata: {{address: '127.0.0.1:{port}', listName: {name}, listLength: '20'}}}}]\n"
     );
     text
