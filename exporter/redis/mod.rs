@@ -27,7 +27,7 @@ use fred::prelude::*;
 use fred::types::config::{Server, ServerConfig, TlsConnector};
 use futures_util::future::join_all;
 use link::{Link, Login};
-use resp::{Batch, Word};
+use resp::Batch;
 use settings::settings;
 use std::collections::HashMap;
 use tokio::task::JoinHandle;
@@ -402,9 +402,9 @@ impl Node<'_> {
 }
 
 fn add_group(batch: &mut Batch, group: &[Request]) {
-    batch.add(&[Word::Text(b"MULTI")]);
+    batch.add_multi();
     group.iter().flat_map(|request| request.atomic).for_each(|read| batch.add_read(read));
-    batch.add(&[Word::Text(b"EXEC")]);
+    batch.add_exec();
 }
 
 fn slot(read: &Read) -> u16 {

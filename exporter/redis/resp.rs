@@ -3,7 +3,7 @@
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one an array of a
 //! reply. A string of a reply shares the memory of all that was read with it: who keeps it copies it.
 
-use crate::reads::{self, Read, ReadError, Reply};
+use crate::reads::{Read, ReadError, Reply};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest line: a length, a number, or an error in words.
@@ -12,15 +12,33 @@ const LONGEST_LINE: usize = 64 << 10;
 const LARGEST_STRING: usize = 512 << 20;
 /// Arrays within arrays: of `EXEC`, of one reply, and of what that holds.
 const DEEPEST: usize = 8;
+/// The most characters of a number.
+const LONGEST_NUMBER: usize = 24;
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 /// Places that are set aside for an array before its items are there.
 const PLACES: usize = 1_024;
+
+/// A word as it is sent, from its length and itself: made at compile time, for it is sent at each poll for each queue.
+macro_rules! word {
+    ($length:literal $text:literal) => {
+        concat!("$", $length, "\r\n", $text, "\r\n")
+    };
+}
+
+/// The start of a command, from the number of its words, and the length of the first and itself.
+macro_rules! command {
+    ($words:literal, $length:literal $name:literal) => {
+        concat!("*", $words, "\r\n", word!($length $name))
+    };
+}
 
 /// A part of a command.
 #[derive(Clone, Copy)]
 pub enum Word<'a> {
     /// As it is.
     Text(&'a [u8]),
+    /// What `word!` made.
+    Made(&'static str),
     /// In digits.
     Number(i64),
     /// The same, of 0 or more.
@@ -33,7 +51,7 @@ pub enum Word<'a> {
     After(&'a [u8]),
 }
 
-use Word::{After, Count, Number, Over, Score, Text};
+use Word::{After, Count, Made, Number, Over, Score, Text};
 
 /// Commands to be sent in one write.
 #[derive(Debug, Default)]
@@ -73,76 +91,107 @@ impl Batch {
     /// Adds a read.
     pub fn add_read(&mut self, read: &Read) {
         match read {
-            Read::ListLength(key) => self.add(&[Text(b"LLEN"), Text(key)]),
+            Read::ListLength(key) => self.put(command!(2, 4 "LLEN"), &[Text(key)]),
             Read::ListRange(key, start, stop) => {
-                self.add(&[Text(b"LRANGE"), Text(key), Number(*start), Number(*stop)]);
+                self.put(command!(4, 6 "LRANGE"), &[Text(key), Number(*start), Number(*stop)]);
             }
-            Read::ListPosition { key, element, rank, count, max } => self.add(&[
-                Text(b"LPOS"),
-                Text(key),
-                Text(element),
-                Text(b"RANK"),
-                Number(*rank),
-                Text(b"COUNT"),
-                Number(*count),
-                Text(b"MAXLEN"),
-                Number(*max),
-            ]),
-            Read::SetSize(key) => self.add(&[Text(b"ZCARD"), Text(key)]),
-            Read::SetCountTo(key, max) => self.add(&[Text(b"ZCOUNT"), Text(key), Text(b"-inf"), Score(*max)]),
-            Read::SetCountAfter(key, min) => self.add(&[Text(b"ZCOUNT"), Text(key), Over(*min), Text(b"+inf")]),
+            Read::ListPosition { key, element, rank, count, max } => self.put(
+                command!(9, 4 "LPOS"),
+                &[
+                    Text(key),
+                    Text(element),
+                    Made(word!(4 "RANK")),
+                    Number(*rank),
+                    Made(word!(5 "COUNT")),
+                    Number(*count),
+                    Made(word!(6 "MAXLEN")),
+                    Number(*max),
+                ],
+            ),
+            Read::SetSize(key) => self.put(command!(2, 5 "ZCARD"), &[Text(key)]),
+            Read::SetCountTo(key, max) => {
+                self.put(command!(4, 6 "ZCOUNT"), &[Text(key), Made(word!(4 "-inf")), Score(*max)]);
+            }
+            Read::SetCountAfter(key, min) => {
+                self.put(command!(4, 6 "ZCOUNT"), &[Text(key), Over(*min), Made(word!(4 "+inf"))]);
+            }
             Read::SetCountBetween(key, min, max) => {
-                self.add(&[Text(b"ZCOUNT"), Text(key), Over(*min), Score(*max)]);
+                self.put(command!(4, 6 "ZCOUNT"), &[Text(key), Over(*min), Score(*max)]);
             }
             Read::SetFirst(key) => self.add_read(&Read::SetFirsts(key.clone(), 1)),
             Read::SetFirsts(key, count) => {
-                self.add(&[Text(b"ZRANGE"), Text(key), Number(0), Number(count - 1), Text(b"WITHSCORES")]);
+                let words = [Text(key), Number(0), Number(count - 1), Made(word!(10 "WITHSCORES"))];
+                self.put(command!(5, 6 "ZRANGE"), &words);
             }
-            Read::SetFirstAfter(key, min) => self.add(&[
-                Text(b"ZRANGE"),
-                Text(key),
-                Over(*min),
-                Text(b"+inf"),
-                Text(b"BYSCORE"),
-                Text(b"LIMIT"),
-                Number(0),
-                Number(1),
-                Text(b"WITHSCORES"),
-            ]),
-            Read::Get(key) => self.add(&[Text(b"GET"), Text(key)]),
+            Read::SetFirstAfter(key, min) => self.put(
+                command!(9, 6 "ZRANGE"),
+                &[
+                    Text(key),
+                    Over(*min),
+                    Made(word!(4 "+inf")),
+                    Made(word!(7 "BYSCORE")),
+                    Made(word!(5 "LIMIT")),
+                    Number(0),
+                    Number(1),
+                    Made(word!(10 "WITHSCORES")),
+                ],
+            ),
+            Read::Get(key) => self.put(command!(2, 3 "GET"), &[Text(key)]),
             Read::GetStart(key, max) => {
                 let last = i64::try_from(max.saturating_sub(1)).unwrap_or(i64::MAX);
-                self.add(&[Text(b"GETRANGE"), Text(key), Number(0), Number(last)]);
+                self.put(command!(4, 8 "GETRANGE"), &[Text(key), Number(0), Number(last)]);
             }
-            Read::Exists(key) => self.add(&[Text(b"EXISTS"), Text(key)]),
-            Read::HashLength(key) => self.add(&[Text(b"HLEN"), Text(key)]),
-            Read::HashGet(key, field) => self.add(&[Text(b"HGET"), Text(key), Text(field)]),
+            Read::Exists(key) => self.put(command!(2, 6 "EXISTS"), &[Text(key)]),
+            Read::HashLength(key) => self.put(command!(2, 4 "HLEN"), &[Text(key)]),
+            Read::HashGet(key, field) => self.put(command!(3, 4 "HGET"), &[Text(key), Text(field)]),
             Read::HashGets(key, fields) => {
                 let fields = fields.iter().map(|field| Text(field.as_bytes()));
                 self.add(&[Text(b"HMGET"), Text(key)].into_iter().chain(fields).collect::<Vec<_>>());
             }
-            Read::HashValueLength(key, field) => self.add(&[Text(b"HSTRLEN"), Text(key), Text(field)]),
-            Read::HashValues(key) => self.add(&[Text(b"HVALS"), Text(key)]),
-            Read::MemberCount(key) => self.add(&[Text(b"SCARD"), Text(key)]),
+            Read::HashValueLength(key, field) => self.put(command!(3, 7 "HSTRLEN"), &[Text(key), Text(field)]),
+            Read::HashValues(key) => self.put(command!(2, 5 "HVALS"), &[Text(key)]),
+            Read::MemberCount(key) => self.put(command!(2, 5 "SCARD"), &[Text(key)]),
             Read::Members { key, cursor, count } => {
-                self.add(&[Text(b"SSCAN"), Text(key), Text(cursor), Text(b"COUNT"), Count(*count)]);
+                let words = [Text(key), Text(cursor), Made(word!(5 "COUNT")), Count(*count)];
+                self.put(command!(5, 5 "SSCAN"), &words);
             }
             Read::Scan { cursor, pattern, count, kind } => {
                 let scan = [Text(b"SCAN"), Text(cursor), Text(b"MATCH"), Text(pattern), Text(b"COUNT"), Count(*count)];
                 let typed = [Text(b"TYPE"), Text(kind.as_bytes())];
                 self.add(&if kind.is_empty() { scan.to_vec() } else { [&scan[..], &typed].concat() });
             }
-            Read::StreamLength(key) => self.add(&[Text(b"XLEN"), Text(key)]),
-            Read::StreamGroups(key) => self.add(&[Text(b"XINFO"), Text(b"GROUPS"), Text(key)]),
+            Read::StreamLength(key) => self.put(command!(2, 4 "XLEN"), &[Text(key)]),
+            Read::StreamGroups(key) => self.put(command!(3, 5 "XINFO"), &[Made(word!(6 "GROUPS")), Text(key)]),
             Read::StreamAfter(key, after, count) => {
-                let start = if after.is_empty() { Text(b"-") } else { After(after) };
-                self.add(&[Text(b"XRANGE"), Text(key), start, Text(b"+"), Text(b"COUNT"), Count(*count)]);
+                let start = if after.is_empty() { Made(word!(1 "-")) } else { After(after) };
+                let words = [Text(key), start, Made(word!(1 "+")), Made(word!(5 "COUNT")), Count(*count)];
+                self.put(command!(6, 6 "XRANGE"), &words);
             }
             Read::StreamFirstPending(key, group) => {
-                self.add(&[Text(b"XPENDING"), Text(key), Text(group), Text(b"-"), Text(b"+"), Number(1)]);
+                let words = [Text(key), Text(group), Made(word!(1 "-")), Made(word!(1 "+")), Number(1)];
+                self.put(command!(6, 8 "XPENDING"), &words);
             }
-            Read::Type(key) => self.add(&[Text(b"TYPE"), Text(key)]),
-            Read::Time => self.add(&[Text(b"TIME")]),
+            Read::Type(key) => self.put(command!(2, 4 "TYPE"), &[Text(key)]),
+            Read::Time => self.put(command!(1, 4 "TIME"), &[]),
+        }
+    }
+
+    /// Starts a transaction.
+    pub fn add_multi(&mut self) {
+        self.put(command!(1, 5 "MULTI"), &[]);
+    }
+
+    /// Ends it.
+    pub fn add_exec(&mut self) {
+        self.put(command!(1, 4 "EXEC"), &[]);
+    }
+
+    /// Adds a command by its start and all words but the first.
+    fn put(&mut self, start: &str, words: &[Word]) {
+        self.commands += 1;
+        self.bytes.extend_from_slice(start.as_bytes());
+        for word in words {
+            self.word(*word);
         }
     }
 
@@ -176,6 +225,7 @@ impl Batch {
     fn word(&mut self, word: Word) {
         match word {
             Text(text) => self.text(text),
+            Made(word) => self.bytes.extend_from_slice(word.as_bytes()),
             Number(number) => self.text(itoa::Buffer::new().format(number).as_bytes()),
             Count(number) => self.text(itoa::Buffer::new().format(number).as_bytes()),
             // As short as can be and yet the same number; Redis reads it with strtod.
@@ -237,62 +287,90 @@ enum Item {
 
 /// Takes one off the front.
 fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
-    // The reply that comes most often: to each command within MULTI.
-    if bytes.starts_with(QUEUED) {
-        bytes.advance(QUEUED.len());
-        return Ok(Some(Item::Whole(Reply::Bytes(Bytes::from_static(b"QUEUED")))));
-    }
-    let line = bytes.get(..LONGEST_LINE).unwrap_or(bytes);
-    let Some(end) = memchr::memchr(b'\n', line) else {
-        return if bytes.len() < LONGEST_LINE { Ok(None) } else { Err(ReadError::Shape("a line without an end")) };
-    };
-    let line = bytes.get(..end).and_then(|line| line.strip_suffix(b"\r"));
-    let Some((kind, rest)) = line.and_then(<[u8]>::split_first) else {
-        return Err(ReadError::Shape("a line that says nothing"));
-    };
-    let reply = match kind {
-        b'+' => Reply::Bytes(Bytes::copy_from_slice(rest)),
-        b'-' => Reply::Error(String::from_utf8_lossy(rest).into_owned()),
-        b':' => Reply::Int(number(rest)?),
-        b'$' | b'*' if rest == b"-1" => Reply::Nil,
-        b'$' => {
-            let length = length(rest)?;
+    let Some((kind, rest)) = bytes.split_first() else { return Ok(None) };
+    match kind {
+        b':' => {
+            let Some((number, length)) = number(rest)? else { return Ok(None) };
+            bytes.advance(1 + length);
+            Ok(Some(Item::Whole(Reply::Int(number))))
+        }
+        b'$' | b'*' => {
+            let Some((number, line)) = number(rest)? else { return Ok(None) };
+            if number == -1 {
+                bytes.advance(1 + line);
+                return Ok(Some(Item::Whole(Reply::Nil)));
+            }
+            let length = usize::try_from(number).map_err(|_| ReadError::Shape("a length below 0"))?;
+            if *kind == b'*' {
+                bytes.advance(1 + line);
+                return Ok(Some(Item::Array(length)));
+            }
             if length > LARGEST_STRING {
                 return Err(ReadError::Shape("a string that is too long"));
             }
-            let whole = end + 1 + length + 2;
-            let Some(string) = bytes.get(end + 1..whole) else {
-                return Ok(None);
-            };
-            if !string.ends_with(b"\r\n") {
-                return Err(ReadError::Shape("a string of another length"));
+            let start = 1 + line;
+            match bytes.get(start + length..start + length + 2) {
+                None => return Ok(None),
+                Some(b"\r\n") => {}
+                Some(_) => return Err(ReadError::Shape("a string of another length")),
             }
-            bytes.advance(end + 1);
+            bytes.advance(start);
             let string = bytes.split_to(length).freeze();
             bytes.advance(2);
-            return Ok(Some(Item::Whole(Reply::Bytes(string))));
+            Ok(Some(Item::Whole(Reply::Bytes(string))))
         }
-        b'*' => {
-            let length = length(rest)?;
-            bytes.advance(end + 1);
-            return Ok(Some(Item::Array(length)));
+        // The reply that comes most often: to each command within MULTI.
+        b'+' if bytes.starts_with(QUEUED) => {
+            bytes.advance(QUEUED.len());
+            Ok(Some(Item::Whole(Reply::Bytes(Bytes::from_static(b"QUEUED")))))
         }
-        _ => return Err(ReadError::Shape("a reply of a kind that RESP2 does not have")),
-    };
-    bytes.advance(end + 1);
-    Ok(Some(Item::Whole(reply)))
+        b'+' | b'-' => {
+            let part = rest.get(..LONGEST_LINE - 1).unwrap_or(rest);
+            let Some(end) = memchr::memchr(b'\n', part) else {
+                return if bytes.len() < LONGEST_LINE {
+                    Ok(None)
+                } else {
+                    Err(ReadError::Shape("a line without an end"))
+                };
+            };
+            let text = part.get(..end).and_then(|line| line.strip_suffix(b"\r"));
+            let text = text.ok_or(ReadError::Shape("a line that does not end as it must"))?;
+            let reply = match kind {
+                b'+' => Reply::Bytes(Bytes::copy_from_slice(text)),
+                _ => Reply::Error(String::from_utf8_lossy(text).into_owned()),
+            };
+            bytes.advance(1 + end + 1);
+            Ok(Some(Item::Whole(reply)))
+        }
+        _ => Err(ReadError::Shape("a reply of a kind that RESP2 does not have")),
+    }
 }
 
-fn number(text: &[u8]) -> Result<i64, ReadError> {
-    let number = match text {
-        [b'-', digits @ ..] => reads::digits(digits).and_then(|number| 0_i64.checked_sub_unsigned(number)),
-        [b'+', digits @ ..] | digits => reads::digits(digits).and_then(|number| i64::try_from(number).ok()),
-    };
-    number.ok_or(ReadError::Shape("not a number"))
-}
-
-fn length(digits: &[u8]) -> Result<usize, ReadError> {
-    usize::try_from(number(digits)?).map_err(|_| ReadError::Shape("a length below 0"))
+/// The number that a line holds, and the length of the line with its end; `None` until that has been read.
+fn number(line: &[u8]) -> Result<Option<(i64, usize)>, ReadError> {
+    let wrong = ReadError::Shape("not a number");
+    let signs = usize::from(matches!(line.first(), Some(b'-' | b'+')));
+    let is_negative = line.first() == Some(&b'-');
+    // Kept below 0, where there is one number more than above.
+    let mut negative = 0_i64;
+    for (place, byte) in line.iter().enumerate().skip(signs) {
+        match byte {
+            b'0'..=b'9' if place < LONGEST_NUMBER => {
+                let digit = i64::from(byte - b'0');
+                negative = negative.checked_mul(10).and_then(|tens| tens.checked_sub(digit)).ok_or(wrong.clone())?;
+            }
+            b'\r' if place > signs => {
+                let number = if is_negative { Some(negative) } else { negative.checked_neg() };
+                return match (line.get(place + 1), number) {
+                    (None, _) => Ok(None),
+                    (Some(b'\n'), Some(number)) => Ok(Some((number, place + 2))),
+                    _ => Err(wrong),
+                };
+            }
+            _ => return Err(wrong),
+        }
+    }
+    Ok(None)
 }
 
 /// The replies that these bytes hold when they come in parts of this length, 1 or more: for tests and fuzzing.
@@ -357,6 +435,59 @@ mod tests {
         ];
         for (read, words) in commands {
             assert_eq!(sent(read), words);
+        }
+    }
+
+    /// One of each kind.
+    fn all_reads() -> Vec<Read> {
+        let key = || Bytes::from_static(b"k");
+        vec![
+            Read::ListLength(key()),
+            Read::ListRange(key(), -10, 100),
+            Read::ListPosition { key: key(), element: "element".into(), rank: -1, count: 2, max: 12_345 },
+            Read::SetSize(key()),
+            Read::SetCountTo(key(), 0.5),
+            Read::SetCountAfter(key(), 0.5),
+            Read::SetCountBetween(key(), 0.5, 1e20),
+            Read::SetFirsts(key(), 8),
+            Read::SetFirst(key()),
+            Read::SetFirstAfter(key(), 0.5),
+            Read::Get(key()),
+            Read::GetStart(key(), 64),
+            Read::Exists(key()),
+            Read::HashLength(key()),
+            Read::HashGet(key(), "f".into()),
+            Read::HashGets(key(), &["a", "b"]),
+            Read::HashValueLength(key(), "f".into()),
+            Read::HashValues(key()),
+            Read::MemberCount(key()),
+            Read::Members { key: key(), cursor: "0".into(), count: 10 },
+            Read::Scan { cursor: "0".into(), pattern: "*".into(), count: 10, kind: "zset" },
+            Read::StreamLength(key()),
+            Read::StreamGroups(key()),
+            Read::StreamAfter(key(), Bytes::new(), 1),
+            Read::StreamAfter(key(), "1-1".into(), 1),
+            Read::StreamFirstPending(key(), "g".into()),
+            Read::Type(key()),
+            Read::Time,
+        ]
+    }
+
+    /// What a server reads is what was meant: as many words as are told, each as long as is told.
+    #[test]
+    fn every_command_is_whole() {
+        for read in all_reads() {
+            let mut batch = Batch::default();
+            batch.add_multi();
+            batch.add_read(&read);
+            batch.add_exec();
+            let found = replies(batch.bytes(), 4_096).unwrap();
+            let words = |reply: &Reply| match reply {
+                Reply::Array(words) => words.len(),
+                _ => 0,
+            };
+            assert_eq!((found.len(), batch.commands()), (3, 3), "{read:?}");
+            assert!(found.iter().all(|reply| words(reply) > 0), "{read:?}");
         }
     }
 
