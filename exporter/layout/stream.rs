@@ -181,6 +181,8 @@ impl Stream {
             return Ok(self.beside.take().map(|beside| with(empty, beside, look)));
         };
         let mut group = self.choose(groups)?;
+        group.name = kept(&group.name, self.reading.as_ref());
+        group.delivered = kept(&group.delivered, Some(&self.pending.delivered));
         self.correct(&mut group, size);
         let asked_pending = asked_pending.filter(|_| self.reading.as_ref() == Some(&group.name));
         self.reading = Some(group.name.clone());
@@ -255,21 +257,25 @@ impl Stream {
         Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside, look)))
     }
 
-    fn choose(&self, groups: Vec<Group>) -> Result<Group, ReadError> {
+    fn choose(&self, mut groups: Vec<Group>) -> Result<Group, ReadError> {
         let names = || {
             let names: Vec<_> = groups.iter().map(|group| String::from_utf8_lossy(&group.name).into_owned()).collect();
             if names.is_empty() { "it has none".into() } else { format!("it has {}", names.join(", ")) }
         };
         let found = match &self.group {
-            Some(name) => groups.iter().find(|group| group.name == *name),
-            None => groups.first().filter(|_| groups.len() == 1),
+            Some(name) => groups.iter().position(|group| group.name == *name),
+            None => (groups.len() == 1).then_some(0),
         };
-        found.cloned().ok_or_else(|| {
-            ReadError::Mismatch(match &self.group {
-                Some(name) => format!("the stream has no group {}; {}", String::from_utf8_lossy(name), names()),
-                None => format!("which consumer group is meant? Set group=NAME; {}", names()),
-            })
-        })
+        match (found, &self.group) {
+            (Some(place), _) => Ok(groups.swap_remove(place)),
+            (None, Some(name)) => {
+                let name = String::from_utf8_lossy(name);
+                Err(ReadError::Mismatch(format!("the stream has no group {name}; {}", names())))
+            }
+            (None, None) => {
+                Err(ReadError::Mismatch(format!("which consumer group is meant? Set group=NAME; {}", names())))
+            }
+        }
     }
 
     /// The first undelivered entry where the first round tells it: there is none, or it is the one of the last look.
@@ -342,6 +348,12 @@ fn waiting(group: &Group, size: u64, seen: Option<u64>) -> Option<u64> {
     }
 }
 
+/// What was seen, to be kept: what is known already where it is the same, else a copy, for a reply shares its memory with the whole batch
+/// of replies.
+fn kept(seen: &Bytes, known: Option<&Bytes>) -> Bytes {
+    known.filter(|known| *known == seen).cloned().unwrap_or_else(|| Bytes::copy_from_slice(seen))
+}
+
 /// The groups, or `None` where the key does not exist.
 fn groups(reply: Result<Reply, ReadError>) -> Result<Option<Vec<Group>>, ReadError> {
     let items = match reply {
@@ -364,9 +376,8 @@ fn group(reply: Reply) -> Result<Group, ReadError> {
             _ => None,
         };
         match (name.as_ref(), value) {
-            // Copied, for a reply shares its memory with the whole batch of replies.
-            (b"name", Reply::Bytes(value)) => group.name = Bytes::copy_from_slice(&value),
-            (b"last-delivered-id", Reply::Bytes(value)) => group.delivered = Bytes::copy_from_slice(&value),
+            (b"name", Reply::Bytes(value)) => group.name = value,
+            (b"last-delivered-id", Reply::Bytes(value)) => group.delivered = value,
             (b"pending", _) => group.pending = number.ok_or(ReadError::Shape("a pending count that is no number"))?,
             (b"entries-read", _) => group.read = number,
             (b"lag", _) => group.lag = number,
