@@ -12,8 +12,8 @@ const LONGEST_LINE: usize = 64 << 10;
 const LARGEST_STRING: usize = 512 << 20;
 /// Arrays within arrays: of `EXEC`, of one reply, and of what that holds.
 const DEEPEST: usize = 8;
-/// The most characters of a number.
-const LONGEST_NUMBER: usize = 24;
+/// The most digits of a number: those of the largest, and so many always fit into 64 bits without a sign.
+const LONGEST_NUMBER: usize = 19;
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 /// Places that are set aside for an array before its items are there.
 const PLACES: usize = 1_024;
@@ -348,29 +348,27 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
 
 /// The number that a line holds, and the length of the line with its end; `None` until that has been read.
 fn number(line: &[u8]) -> Result<Option<(i64, usize)>, ReadError> {
-    let wrong = ReadError::Shape("not a number");
-    let signs = usize::from(matches!(line.first(), Some(b'-' | b'+')));
-    let is_negative = line.first() == Some(&b'-');
-    // Kept below 0, where there is one number more than above.
-    let mut negative = 0_i64;
-    for (place, byte) in line.iter().enumerate().skip(signs) {
-        match byte {
-            b'0'..=b'9' if place < LONGEST_NUMBER => {
-                let digit = i64::from(byte - b'0');
-                negative = negative.checked_mul(10).and_then(|tens| tens.checked_sub(digit)).ok_or(wrong.clone())?;
-            }
-            b'\r' if place > signs => {
-                let number = if is_negative { Some(negative) } else { negative.checked_neg() };
-                return match (line.get(place + 1), number) {
-                    (None, _) => Ok(None),
-                    (Some(b'\n'), Some(number)) => Ok(Some((number, place + 2))),
-                    _ => Err(wrong),
-                };
-            }
-            _ => return Err(wrong),
+    let (is_negative, start) = match line.first() {
+        Some(b'-') => (true, 1),
+        Some(b'+') => (false, 1),
+        _ => (false, 0),
+    };
+    let (mut number, mut end) = (0_u64, start);
+    while let Some(digit) = line.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+        if end - start == LONGEST_NUMBER {
+            return Err(ReadError::Shape("not a number"));
         }
+        number = number * 10 + u64::from(digit);
+        end += 1;
     }
-    Ok(None)
+    match (line.get(end), line.get(end + 1)) {
+        (None, _) => return Ok(None),
+        (Some(b'\r'), None) if end > start => return Ok(None),
+        (Some(b'\r'), Some(b'\n')) if end > start => {}
+        _ => return Err(ReadError::Shape("not a number")),
+    }
+    let number = if is_negative { 0_i64.checked_sub_unsigned(number) } else { i64::try_from(number).ok() };
+    number.map(|number| Some((number, end + 2))).ok_or(ReadError::Shape("not a number"))
 }
 
 /// The replies that these bytes hold when they come in parts of this length, 1 or more: for tests and fuzzing.
