@@ -38,7 +38,8 @@ type Seen = Arc<Mutex<HashMap<String, Option<Instant>>>>;
 
 /// Seconds from the first job until more workers are wanted, of `tries` workers, in order.
 pub async fn reaction(world: &mut World, case: &Case, kind: &str, tries: usize) -> Result<Vec<f64>> {
-    let names: Vec<String> = (0..tries).map(|number| format!("w{number:03}")).collect();
+    // By names of their own: HPAs of the kind before may still be there, and would scale Deployments of the same name.
+    let names: Vec<String> = (0..tries).map(|number| format!("{}-{number:03}", kind.replace('-', ""))).collect();
     if kind == "redis" {
         let all: Vec<String> = names.iter().map(|name| plain(name, case.idle, world.redis_port)).collect();
         apply(&world.plane.client, &all.join("\n---\n")).await?;
