@@ -324,7 +324,7 @@ fn hold(kind: &str, faults: Vec<Fault>) {
         |metrics: &Metrics| metrics.of("length", "l").is_some_and(|length| length >= truth.at(Instant::now()) - 20.0);
     let head = "fault | scrapes | of them with readings | slowest answer, ms | true again after, polls | wrong numbers";
     let mut table = format!("| {head} |\n|---|---|---|---|---|---|\n");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut late) = (Vec::new(), Vec::new());
     for fault in faults {
         exporter.wait("it is well", is_true);
         (fault.strike)(&mut world);
@@ -349,11 +349,17 @@ fn hold(kind: &str, faults: Vec<Fault>) {
         }
         (fault.mend)(&mut world);
         let polls = exporter.metrics().polls();
+        let mut read_after = None;
         let again = wait_for("it is true again", || {
             let (metrics, _, count) = look();
             lies += count;
+            if metrics.of("up", "l") == Some(1.0) {
+                read_after.get_or_insert(metrics.polls() - polls);
+            }
             is_true(&metrics).then(|| metrics.polls() - polls)
         });
+        // The first may have begun before the end of the fault.
+        late.extend(read_after.filter(|polls| *polls > 2.0).map(|polls| format!("{}: {polls} polls", fault.name)));
         let slowest = slowest.as_secs_f64() * 1_000.0;
         let _ = writeln!(table, "| {} | {scrapes} | {shown} | {slowest:.0} | {again} | {lies} |", fault.name);
     }
@@ -361,5 +367,6 @@ fn hold(kind: &str, faults: Vec<Fault>) {
     putting.join().unwrap();
     println!("{table}");
     std::fs::write(format!("{ROOT}/target/faults-{kind}.md"), &table).unwrap();
+    assert_eq!(late, Vec::<String>::new(), "read again after more than two polls");
     assert!(wrong.is_empty(), "{} wrong numbers:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }
