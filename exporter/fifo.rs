@@ -24,7 +24,7 @@
 use crate::anchors::Anchors;
 use crate::curve::{Age, Curve};
 use crate::pops::PopCount;
-use crate::reads::{Ask, Read, ReadError, Replies, Reply};
+use crate::reads::{Ask, Read, ReadError, Replies, Reply, kept};
 use bytes::Bytes;
 use std::time::Instant;
 
@@ -592,8 +592,7 @@ impl Fifo {
             [element, second] if element != second => element,
             _ => return None,
         };
-        // Copied, for the reply shares its memory with the whole batch of replies; kept as it is where it is the same.
-        Some(old.filter(|old| old == element).unwrap_or_else(|| Bytes::copy_from_slice(element)))
+        Some(kept(element, old.as_ref()))
     }
 
     fn age(&mut self, length: i64, now: Instant) -> Age {

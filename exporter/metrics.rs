@@ -248,9 +248,8 @@ const EXACT: f64 = 1e15;
 #[must_use]
 pub fn encode(snapshot: &Snapshot, stats: &Stats) -> Bytes {
     let mut last = stats.last_text.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut text = emptied(std::mem::take(&mut *last));
     // Measured: 900 bytes a queue without policy. Too little only costs a copy.
-    text.reserve(4_096 + snapshot.rows.len() * 1_024);
+    let mut text = room(std::mem::take(&mut *last), 4_096 + snapshot.rows.len() * 1_024);
     for family in QUEUE_FAMILIES {
         write_family(family, &snapshot.rows, &mut text);
     }
@@ -265,10 +264,15 @@ pub fn encode(snapshot: &Snapshot, stats: &Stats) -> Bytes {
     last.clone()
 }
 
-/// A string with the room of the last text, where nobody is sent that any more: fresh memory costs as much as writing to it.
-fn emptied(last: Bytes) -> String {
+/// An empty string with room for so many bytes: that of the last text, for fresh memory costs as much as writing to it; unless someone is
+/// sent that still, or it has far more.
+fn room(last: Bytes, size: usize) -> String {
     let mut room = if last.is_unique() { Vec::from(last) } else { Vec::new() };
+    if room.capacity() > 4 * size {
+        room = Vec::new();
+    }
     room.clear();
+    room.reserve(size);
     String::from_utf8(room).unwrap_or_default()
 }
 
@@ -350,6 +354,17 @@ mod tests {
         let mut text = String::new();
         write_real(number, &mut text);
         text
+    }
+
+    #[test]
+    fn the_room_of_the_last_text_is_used_again() {
+        let last = Bytes::from(vec![b' '; 1_000]);
+        let (sent, place) = (last.clone(), last.as_ptr());
+        let fresh = room(last, 1_000);
+        assert_ne!(fresh.as_ptr(), place, "someone is sent it still");
+        let again = room(sent, 900);
+        assert_eq!((again.as_ptr(), again.as_str()), (place, ""));
+        assert!(room(Bytes::from(vec![b' '; 9_000]), 1_000).capacity() < 9_000);
     }
 
     #[test]

@@ -442,6 +442,13 @@ pub fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() { None } else { text.iter().try_fold(0, add) }
 }
 
+/// What was seen, to be kept: what is known already where it is the same, else a copy, for a string of a reply shares its memory with the whole
+/// batch of replies.
+#[must_use]
+pub fn kept(seen: &Bytes, known: Option<&Bytes>) -> Bytes {
+    known.filter(|known| *known == seen).cloned().unwrap_or_else(|| Bytes::copy_from_slice(seen))
+}
+
 /// Those of the replies that are strings.
 #[must_use]
 pub fn bytes_of(replies: Vec<Reply>) -> Vec<Bytes> {

@@ -29,7 +29,7 @@ use super::{Layout, Name, Observation, Options};
 use crate::curve::Age;
 use crate::fifo::Look;
 use crate::flow::{Count, Counts};
-use crate::reads::{Ask, Read, ReadError, Replies, Reply, digits, whole};
+use crate::reads::{Ask, Read, ReadError, Replies, Reply, digits, kept, whole};
 use crate::times;
 use bytes::Bytes;
 
@@ -346,12 +346,6 @@ fn waiting(group: &Group, size: u64, seen: Option<u64>) -> Option<u64> {
         (_, None) if group.has_read_nothing() => Some(size),
         (Some(seen), None) => (seen <= COUNT_MAX).then_some(seen),
     }
-}
-
-/// What was seen, to be kept: what is known already where it is the same, else a copy, for a reply shares its memory with the whole batch
-/// of replies.
-fn kept(seen: &Bytes, known: Option<&Bytes>) -> Bytes {
-    known.filter(|known| *known == seen).cloned().unwrap_or_else(|| Bytes::copy_from_slice(seen))
 }
 
 /// The groups, or `None` where the key does not exist.

@@ -3,7 +3,7 @@
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>. Cost: no allocation a command, one an array of a
 //! reply. A string of a reply shares the memory of all that was read with it: who keeps it copies it.
 
-use crate::reads::{Read, ReadError, Reply};
+use crate::reads::{self, Read, ReadError, Reply};
 use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest line: a length, a number, or an error in words.
@@ -12,7 +12,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const LARGEST_STRING: usize = 512 << 20;
 /// Arrays within arrays: of `EXEC`, of one reply, and of what that holds.
 const DEEPEST: usize = 8;
-/// The most digits of a number: those of the largest, and so many always fit into 64 bits without a sign.
+/// The most digits of a number.
 const LONGEST_NUMBER: usize = 19;
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 /// Places that are set aside for an array before its items are there.
@@ -348,26 +348,23 @@ fn take(bytes: &mut BytesMut) -> Result<Option<Item>, ReadError> {
 
 /// The number that a line holds, and the length of the line with its end; `None` until that has been read.
 fn number(line: &[u8]) -> Result<Option<(i64, usize)>, ReadError> {
-    let (is_negative, start) = match line.first() {
-        Some(b'-') => (true, 1),
-        Some(b'+') => (false, 1),
-        _ => (false, 0),
-    };
-    let (mut number, mut end) = (0_u64, start);
-    while let Some(digit) = line.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
-        if end - start == LONGEST_NUMBER {
-            return Err(ReadError::Shape("not a number"));
-        }
-        number = number * 10 + u64::from(digit);
-        end += 1;
+    let is_negative = line.first() == Some(&b'-');
+    let start = usize::from(matches!(line.first(), Some(b'-' | b'+')));
+    let length = line.iter().skip(start).take(LONGEST_NUMBER + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    if length > LONGEST_NUMBER {
+        return Err(ReadError::Shape("not a number"));
     }
+    let end = start + length;
     match (line.get(end), line.get(end + 1)) {
         (None, _) => return Ok(None),
         (Some(b'\r'), None) if end > start => return Ok(None),
         (Some(b'\r'), Some(b'\n')) if end > start => {}
         _ => return Err(ReadError::Shape("not a number")),
     }
-    let number = if is_negative { 0_i64.checked_sub_unsigned(number) } else { i64::try_from(number).ok() };
+    let number = line
+        .get(start..end)
+        .and_then(reads::digits)
+        .and_then(|number| if is_negative { 0_i64.checked_sub_unsigned(number) } else { i64::try_from(number).ok() });
     number.map(|number| Some((number, end + 2))).ok_or(ReadError::Shape("not a number"))
 }
 
