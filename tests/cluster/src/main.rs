@@ -213,12 +213,15 @@ async fn kills(places: Places, report: &Path) -> Result<()> {
     let mut table =
         "| trigger | workers when the long jobs were all that was left | long jobs killed of 4 |\n|---|---|---|\n"
             .to_string();
+    let mut ours = 0;
     for kind in killed::KINDS {
         let (workers, killed) = killed::killed(&mut world, kind).await?;
+        ours += if kind == "redis" { 0 } else { killed };
         let line = format!("| {kind} | {workers} | {killed} |");
         println!("{line}");
         let _ = writeln!(table, "{line}");
     }
     std::fs::write(report.join("killed.md"), &table)?;
+    anyhow::ensure!(ours == 0, "{ours} long jobs were killed by triggers of the chart");
     Ok(())
 }

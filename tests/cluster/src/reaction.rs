@@ -8,6 +8,8 @@ use crate::world::World;
 use anyhow::{Result, ensure};
 use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
@@ -32,6 +34,9 @@ pub const FIRST_JOB: Case =
 /// Two workers, and jobs for more. The HPA decides.
 pub const BURST: Case =
     Case { idle: 2, jobs: 100, kinds: [("external-push", 40), ("redis", 40), ("prometheus", 40), ("metrics-api", 40)] };
+
+/// Seconds within which workers may double, as the chart has it.
+const POLICY_PERIOD: i64 = 30;
 
 /// The Deployments that are watched, and since when each is to have more workers.
 type Seen = Arc<Mutex<HashMap<String, Option<Instant>>>>;
@@ -63,8 +68,16 @@ pub async fn reaction(world: &mut World, case: &Case, kind: &str, tries: usize) 
         Ok(())
     })
     .await?;
-    // The HPA lets workers double within 30 s, and has just made two of one.
-    tokio::time::sleep(Duration::from_secs(40)).await;
+    let scalers: Api<HorizontalPodAutoscaler> = Api::namespaced(world.plane.client.clone(), "jobs");
+    wait_for("all may scale up", 120, async || {
+        // An HPA lets workers double within the period of its policy, and has just made two of one.
+        let recent = Timestamp::now() - SignedDuration::from_secs(POLICY_PERIOD);
+        let all = scalers.list(&ListParams::default()).await?;
+        let busy = all.iter().filter(|one| scaled_at(one).is_some_and(|last| last > recent)).count();
+        ensure!(busy == 0, "{busy} have just scaled");
+        Ok(())
+    })
+    .await?;
     let seen = Seen::default();
     let watching = tokio::spawn(watch(world.plane.client.clone(), case.idle, seen.clone()));
     wait_for("all are watched", 30, async || {
@@ -113,6 +126,10 @@ fn wanted(deployment: &Deployment) -> i32 {
     deployment.spec.replicas.unwrap_or(1)
 }
 
+fn scaled_at(scaler: &HorizontalPodAutoscaler) -> Option<Timestamp> {
+    Some(scaler.status.as_ref()?.last_scale_time.as_ref()?.0)
+}
+
 /// Notes when each Deployment was first to have more than `idle` workers.
 async fn watch(client: Client, idle: i32, seen: Seen) {
     let api: Api<Deployment> = Api::namespaced(client, "jobs");
@@ -136,7 +153,7 @@ fn row(name: &str, idle: i32) -> String {
         "  {name}:\n    queue: list:{name}?in_flight={name}:processing\n    image: {{repository: worker, tag: 1.0.0}}\n    \
          minReplicas: {idle}\n    maxReplicas: 4\n    scaleUpDepth: 20\n    scaleDownDepth: 5\n    objectiveAge: 5m\n    \
          pollingInterval: 30\n    initialCooldownPeriod: 1\n    \
-         scaleUp: {{stabilizationWindowSeconds: 0, percent: 100, periodSeconds: 30}}\n"
+         scaleUp: {{stabilizationWindowSeconds: 0, percent: 100, periodSeconds: {POLICY_PERIOD}}}\n"
     )
 }
 
