@@ -82,6 +82,8 @@ pub enum Read {
     StreamLength(Bytes),
     /// `XINFO GROUPS key`: O(number of groups).
     StreamGroups(Bytes),
+    /// `XINFO STREAM key`: O(1); its first and its last entry come along, payloads included.
+    StreamInfo(Bytes),
     /// `XRANGE key (after + COUNT count`: O(log n + count), payloads included. An empty `after` starts at the first.
     StreamAfter(Bytes, Bytes, u64),
     /// `XPENDING key group - + 1`: O(log n); the pending entry with the lowest id.
@@ -122,6 +124,7 @@ impl Read {
             | Self::Get(key)
             | Self::StreamLength(key)
             | Self::StreamGroups(key)
+            | Self::StreamInfo(key)
             | Self::StreamAfter(key, ..)
             | Self::StreamFirstPending(key, _)
             | Self::Type(key) => key,

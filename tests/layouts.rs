@@ -180,6 +180,35 @@ fn a_stream_is_never_over_counted_and_a_missing_lag_is_never_zero() {
     }
 }
 
+/// Redis comes to a lag of 0 by the place of the last entry, and then goes on from a count that lacks the lost ones.
+#[test]
+fn a_lag_that_was_too_high_once_is_put_right_after_the_group_has_read_to_the_end() {
+    let redis = Redis::start();
+    let ids = stream(&redis, "seen");
+    let acl =
+        "ACL SETUSER reader on >secret ~* -@all +multi +exec +ping +xlen +xinfo|groups +xinfo|stream +xrange +xpending";
+    redis.say(acl);
+    let url = redis.url().replace("redis://", "redis://reader:secret@");
+    let exporter = Exporter::start(&url, "stream:seen");
+    assert_values(&exporter.metrics(), "seen", &[("length", Some(3.0))]);
+    // The first entries are lost, one of them undelivered, so that Redis gives 3 where 2 wait.
+    redis.say(&format!("XDEL seen {} {} {}", ids[0], ids[1], ids[2]));
+    assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(2.0))]);
+    // All are read, and the last one goes.
+    redis.say("XREADGROUP GROUP g c STREAMS seen >");
+    redis.say(&format!("XDEL seen {}", ids[4]));
+    assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(0.0))]);
+    let add = |count: usize| {
+        let mut connection = redis.connect();
+        for _ in 0..count {
+            support::command(&["XADD", "seen", "*", "f", "1"]).query::<redis::Value>(&mut connection).unwrap();
+        }
+    };
+    add(1_200);
+    redis.say("XREADGROUP GROUP g c COUNT 1 STREAMS seen >");
+    assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(1_199.0))]);
+}
+
 #[test]
 fn more_entries_than_may_be_counted_leave_the_length_absent() {
     let redis = Redis::start();

@@ -12,8 +12,11 @@
 //! the entry after the last delivered one is looked at whenever it can have changed: none there means nothing waits; with
 //! no lag, or on Redis 6, up to [`COUNT_MAX`] entries are counted, and beyond that the length is absent. A trim takes the
 //! oldest, so where fewer entries exist than the lag says, all that exist wait. By how much the lag is too high is
-//! remembered ([`Stream::excess`]) for as long as that lasts, and counted again where [`VERIFIED`] or fewer wait. What a single look can't see: entries lost while they waited,
-//! and others delivered after them, all between two looks; the length is then too high by those lost.
+//! remembered ([`Stream::excess`]) for as long as that lasts, and counted again where [`VERIFIED`] or fewer wait. A lag
+//! of 0 does not end it: Redis may come to that by the place of the last entry, and go on from a count of delivered ones
+//! that lacks those lost. So it is then made up from the entries ever added (XINFO STREAM). What a single look can't see:
+//! entries lost while they waited, and others delivered after them, all between two looks; the length is then too high
+//! by those lost.
 //!
 //! Processed is entries-read less pending: acknowledged, failed ones included; arrivals are entries-read plus lag. Both
 //! are Redis's own counts (XINFO GROUPS), absent while it gives none. Ids hold the time in milliseconds unless the
@@ -22,7 +25,8 @@
 //! In flight is the group's pending count, with entries that were deleted while pending: Redis counts them too.
 //!
 //! Cost of a look: XINFO GROUPS and XLEN; while consumers move on, an XRANGE of one entry, payload included, in a second
-//! round, and an XPENDING of one entry.
+//! round, and an XPENDING of one entry. Where the group has read to the end and the lag was too high before, XINFO GROUPS
+//! and XINFO STREAM in one transaction, with the payloads of two entries; so too when it is first seen at the end.
 
 use super::companions::{Companions, CompanionsSeen};
 use super::{Layout, Name, Observation, Options};
@@ -50,6 +54,8 @@ struct Stream {
     pending: Pending,
     /// By how much Redis's lag is too high; `None` where that is to be counted, for Redis gave none.
     excess: Option<u64>,
+    /// Whether the excess was ever made up from Redis's own counts; before that, 0 is what is hoped for.
+    settled: bool,
     stage: Stage,
     beside: Option<CompanionsSeen>,
 }
@@ -122,6 +128,7 @@ pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
         reading: None,
         pending: Pending::default(),
         excess: Some(0),
+        settled: false,
         stage: Stage::First,
         beside: None,
     })
@@ -143,8 +150,13 @@ impl Layout for Stream {
                 self.companions.ask(ask, now);
             }
             Stage::Second { group, first_pending, .. } => {
-                let count = self.counts(group).map_or(1, |most| most + 1);
-                ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
+                if self.settles(group) {
+                    ask.atomic.push(Read::StreamGroups(self.key.clone()));
+                    ask.atomic.push(Read::StreamInfo(self.key.clone()));
+                } else {
+                    let count = self.counts(group).map_or(1, |most| most + 1);
+                    ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
+                }
                 if first_pending.is_none() {
                     ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.name.clone()));
                 }
@@ -208,20 +220,47 @@ impl Stream {
     fn correct(&mut self, group: &mut Group, size: u64) {
         self.excess = match group.lag {
             None => None,
-            Some(0) => Some(0),
             Some(_) if group.has_read_nothing() => Some(0),
+            Some(0) => self.excess,
             // No more than all that exist can wait.
             Some(lag) => self.excess.map(|excess| excess.max(lag.saturating_sub(size))),
         };
         group.added =
             group.read.or_else(|| group.has_read_nothing().then_some(0)).zip(group.lag).map(|(read, lag)| read + lag);
         group.redis_lag = group.lag;
-        group.lag = group.lag.zip(self.excess).map(|(lag, excess)| lag.saturating_sub(excess));
+        // Where nothing waits, that is so whatever the lag will be worth.
+        group.lag = match group.lag {
+            Some(0) => Some(0),
+            lag => lag.zip(self.excess).map(|(lag, excess)| lag.saturating_sub(excess)),
+        };
     }
 
-    /// The most entries that are to be counted one by one, where the lag does not do.
+    /// Whether nothing waits and it is to be looked up by how much later lags will be too high: that was never done, is
+    /// not known, or was more than 0 before the group read on.
+    fn settles(&self, group: &Group) -> bool {
+        let read_on = group.delivered != self.pending.delivered;
+        let is_known = self.settled && self.excess.is_some_and(|excess| excess == 0 || !read_on);
+        group.redis_lag == Some(0) && !is_known
+    }
+
+    /// Makes up the excess of a group that has read to the end: entries ever added less those that Redis takes for
+    /// delivered. It stays unknown where the group has more to read by now.
+    fn settle(&mut self, name: &Bytes, replies: &mut Replies) -> Result<(), ReadError> {
+        let (groups, added) = (groups(replies.take())?, entries_added(replies.take()));
+        let group = groups.into_iter().flatten().find(|group| group.name == *name);
+        self.excess = match group {
+            Some(Group { lag: Some(0), read: Some(read), .. }) => added?.map(|added| added.saturating_sub(read)),
+            _ => None,
+        };
+        self.settled = true;
+        Ok(())
+    }
+
+    /// The most entries that are to be counted one by one, where the lag does not do. A lag of 0 does, and a count there
+    /// tells nothing of later ones.
     fn counts(&self, group: &Group) -> Option<u64> {
         match (group.lag, self.excess) {
+            _ if group.redis_lag == Some(0) => None,
             (None, _) => Some(COUNT_MAX),
             (Some(lag), Some(1..)) if lag <= VERIFIED => Some(VERIFIED),
             _ => None,
@@ -237,7 +276,13 @@ impl Stream {
         look: Look,
     ) -> Result<Option<Observation>, ReadError> {
         let beside = self.beside.take();
-        let entries = replies.array()?;
+        let settles = self.settles(&group);
+        let entries = if settles {
+            self.settle(&group.name, replies)?;
+            Vec::new()
+        } else {
+            replies.array()?
+        };
         let first_pending = match pending {
             Some(known) => known,
             None => first_pending(replies)?,
@@ -282,6 +327,9 @@ impl Stream {
     /// The outer `None` says that it must be read.
     #[allow(clippy::option_option)]
     fn first_undelivered(&self, group: &Group, size: u64) -> Option<Option<Bytes>> {
+        if self.settles(group) {
+            return None;
+        }
         if size == 0 || group.redis_lag == Some(0) {
             return Some(None);
         }
@@ -382,6 +430,16 @@ fn group(reply: Reply) -> Result<Group, ReadError> {
         return Err(ReadError::Shape("a group without a last delivered id"));
     }
     Ok(group)
+}
+
+/// `entries-added` of XINFO STREAM, `None` where Redis is older than 7.
+fn entries_added(reply: Result<Reply, ReadError>) -> Result<Option<u64>, ReadError> {
+    let Reply::Array(fields) = reply? else { return Err(ReadError::Shape("a stream's state that is no array")) };
+    let place = fields.iter().position(|field| matches!(field, Reply::Bytes(name) if name == "entries-added"));
+    Ok(place.and_then(|place| match fields.get(place + 1) {
+        Some(Reply::Int(number)) => whole(*number),
+        _ => None,
+    }))
 }
 
 fn entry_id(entry: &Reply) -> Result<Bytes, ReadError> {

@@ -162,6 +162,7 @@ impl Batch {
             }
             Read::StreamLength(key) => self.put(command!(2, 4 "XLEN"), &[Text(key)]),
             Read::StreamGroups(key) => self.put(command!(3, 5 "XINFO"), &[Made(word!(6 "GROUPS")), Text(key)]),
+            Read::StreamInfo(key) => self.put(command!(3, 5 "XINFO"), &[Made(word!(6 "STREAM")), Text(key)]),
             Read::StreamAfter(key, after, count) => {
                 let start = if after.is_empty() { Made(word!(1 "-")) } else { After(after) };
                 let words = [Text(key), start, Made(word!(1 "+")), Made(word!(5 "COUNT")), Count(*count)];
@@ -426,6 +427,7 @@ mod tests {
             (Read::StreamAfter(key(), Bytes::new(), 1), "XRANGE k - + COUNT 1"),
             (Read::StreamAfter(key(), "5-1".into(), 1), "XRANGE k (5-1 + COUNT 1"),
             (Read::StreamFirstPending(key(), "g".into()), "XPENDING k g - + 1"),
+            (Read::StreamInfo(key()), "XINFO STREAM k"),
             (Read::Time, "TIME"),
         ];
         for (read, words) in commands {
@@ -460,6 +462,7 @@ mod tests {
             Read::Scan { cursor: "0".into(), pattern: "*".into(), count: 10, kind: "zset" },
             Read::StreamLength(key()),
             Read::StreamGroups(key()),
+            Read::StreamInfo(key()),
             Read::StreamAfter(key(), Bytes::new(), 1),
             Read::StreamAfter(key(), "1-1".into(), 1),
             Read::StreamFirstPending(key(), "g".into()),
