@@ -3,15 +3,14 @@
 //! how long the first jobs took to be pushed. It exits with 1 where memory grows by more than a tenth of itself from the second sixth of the time to the last.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
-use process::{descriptors, median, resident};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use support::grpc::Scaler;
+use support::process::{descriptors, median, resident};
 use support::{Exporter, Redis, free_port};
 use tokio::task::JoinHandle;
 

@@ -3,7 +3,9 @@
 
 pub mod authority;
 pub mod chart;
+pub mod churn;
 pub mod grpc;
+pub mod process;
 pub mod prometheus;
 pub mod quicker;
 

@@ -1,6 +1,7 @@
 //! What the soaks look at of a running exporter.
+#![allow(dead_code, clippy::unwrap_used)]
 
-use super::support::Exporter;
+use super::Exporter;
 
 /// Megabytes that it has in memory.
 pub fn resident(exporter: &Exporter) -> f64 {
