@@ -56,6 +56,7 @@ struct Row {
     worker_slots: Option<u64>,
     job_seconds: Option<f64>,
     catch_up: Option<String>,
+    arrival_rate: Option<bool>,
     keep_busy: Option<bool>,
 }
 
@@ -432,6 +433,7 @@ fn row(row: Row) -> Result<Spec, Vec<String>> {
         worker_slots: row.worker_slots,
         job_seconds,
         catch_up,
+        arrival_rate: row.arrival_rate,
         keep_busy: row.keep_busy,
     };
     if policy.scale_up_depth.zip(policy.scale_down_depth).is_some_and(|(up, down)| down >= up) {

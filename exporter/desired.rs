@@ -12,7 +12,8 @@
 //! The rate is what the workers must do together: what comes in, and what keeps jobs within `objective_age`. A job that comes
 //! now waits for the backlog before it, so backlog / `objective_age` is enough while nothing is late. Once the oldest job has
 //! waited for the objective, the backlog is to be gone in `catch_up` while as much comes in as before; from half of the objective
-//! on the one passes into the other. Rate times seconds a job is the number of busy slots (Little's law; [`crate::load`]), and
+//! on the one passes into the other. With `arrival_rate` false jobs may wait: until half of the objective the load counts for
+//! nothing, and from there on it grows to the same. Rate times seconds a job is the number of busy slots (Little's law; [`crate::load`]), and
 //! no more than there are jobs to be done are counted.
 //!
 //! The result is the last one, moved no farther than it must be to lie between the largest `low` and the largest `high`
@@ -150,6 +151,9 @@ struct Busy {
 fn busy(known: &Known, policy: &Policy) -> Option<Busy> {
     let Means { busy, job_seconds, job_seconds_at_least } = known.means;
     let seconds = job_seconds.or_else(|| policy.job_seconds.map(|time| time.as_secs_f64()));
+    if !follows_arrivals(policy) && is_in_time(known, policy) {
+        return Some(Busy { slots: 0.0, exact: true });
+    }
     if known.backlog == 0 && (known.arrival_rate.is_none() || seconds.is_none()) {
         // Nothing waits: what the workers do is what comes in.
         return busy.map(|slots| Busy { slots, exact: true });
@@ -161,6 +165,11 @@ fn busy(known: &Known, policy: &Policy) -> Option<Busy> {
         (None, Some(least)) => Some(Busy { slots: rate * least, exact: is_in_time(known, policy) }),
         (None, None) => None,
     }
+}
+
+/// Whether workers come before a backlog does.
+fn follows_arrivals(policy: &Policy) -> bool {
+    policy.arrival_rate != Some(false)
 }
 
 /// Whether the oldest job has not waited for half of the objective, for sure.
@@ -176,7 +185,8 @@ fn rate(known: &Known, policy: &Policy) -> Busy {
     };
     let catch_up = policy.catch_up.map_or(objective, |time| time.as_secs_f64());
     let backlog = known.backlog as f64;
-    let (in_time, late) = (arrivals.max(backlog / objective), arrivals + backlog / catch_up);
+    let in_time = if follows_arrivals(policy) { arrivals.max(backlog / objective) } else { 0.0 };
+    let late = arrivals + backlog / catch_up;
     let urgency = (2.0 * known.age / objective - 1.0).clamp(0.0, 1.0);
     let dated = known.age_is_exact || known.backlog == 0 || urgency >= 1.0;
     Busy { slots: in_time + urgency * (late - in_time).max(0.0), exact: counted && dated }
@@ -217,6 +227,21 @@ mod tests {
         assert_eq!(range(&known(90, 4, 60.0), &policy(), true).low, 7);
         let patient = Policy { catch_up: Some(Duration::from_secs(600)), ..policy() };
         assert_eq!(range(&known(90, 4, 60.0), &patient, true).low, 5);
+    }
+
+    #[test]
+    fn where_jobs_may_wait_arrivals_count_once_jobs_get_late() {
+        let policy = Policy { arrival_rate: Some(false), ..policy() };
+        // In time: 90 jobs are 5 workers by the one depth, and 18 may stay by the other; what comes in is not asked.
+        let unmeasured = Known { arrival_rate: None, means: Means::default(), ..known(90, 4, 30.0) };
+        assert_eq!(range(&unmeasured, &policy, true), Range { low: 5, high: Some(18) });
+        assert_eq!(range(&known(0, 4, 0.0), &policy, true), Range { low: 1, high: Some(4) });
+        // Half as late as may be: half of 2 + 90 / 60 a second, of two seconds each. Late: all of it.
+        let deep = Policy { scale_up_depth: Some(90), ..policy };
+        let lows = [30.0, 45.0, 60.0].map(|age| range(&known(90, 4, age), &deep, true).low);
+        assert_eq!(lows, [1, 4, 7]);
+        // Undated jobs may be late.
+        assert_eq!(range(&Known { age_is_exact: false, ..unmeasured }, &policy, true), Range { low: 5, high: None });
     }
 
     #[test]
@@ -305,9 +330,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_backlog_or_age_never_asks_for_fewer(known in any_known(), last in 0_u64..60, more in 0_u64..500, older in 0.0..200.0_f64) {
+        fn more_backlog_or_age_never_asks_for_fewer(known in any_known(), last in 0_u64..60, more in 0_u64..500, older in 0.0..200.0_f64, follows in any::<bool>()) {
+            let policy = Policy { arrival_rate: Some(follows), ..policy() };
             let worse = Known { backlog: known.backlog + more, age: known.age + older, ..known };
-            let (before, after) = (range(&known, &policy(), true), range(&worse, &policy(), true));
+            let (before, after) = (range(&known, &policy, true), range(&worse, &policy, true));
             prop_assert!(next(last, before) <= next(last, after));
         }
 

@@ -87,6 +87,8 @@ pub struct Policy {
     pub job_seconds: Option<Duration>,
     /// In what time the backlog is to be gone once jobs are late; the objective where nothing is said.
     pub catch_up: Option<Duration>,
+    /// Whether workers come with the arrivals, before a backlog does; yes where nothing is said.
+    pub arrival_rate: Option<bool>,
     /// Whether a busy worker stays, whatever else is wanted; yes where nothing is said.
     pub keep_busy: Option<bool>,
 }

@@ -96,7 +96,7 @@ fn check(state: State, desired: u64, depths: (u64, u64), floor: u64, exact: bool
 
 /// The ScaledObject of a crawler with these values.
 fn crawler(kubernetes: &str, set: &str) -> Object {
-    let set = format!("workers.ocr=null,workers.parser=null,workers.labeler=null,{set}");
+    let set = format!("workers.ocr=null,workers.parser=null,workers.labeler=null,trigger=prometheus,{set}");
     let all = objects(&render("helm3", kubernetes, &["--set", &set]));
     all.into_iter().find(|object| object.kind() == "ScaledObject").unwrap()
 }

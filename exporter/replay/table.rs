@@ -126,7 +126,7 @@ pub fn read<T: AsRef<str>>(texts: &[T]) -> Result<Vec<Worker>, Vec<String>> {
         merge(&mut values, given);
     }
     let part = |name: &str| values.get(name).unwrap_or(&Value::Null);
-    let trigger = part("trigger").as_str().unwrap_or("prometheus").to_string();
+    let trigger = part("trigger").as_str().unwrap_or_default().to_string();
     let (mut workers, mut faults) = (Vec::new(), Vec::new());
     if !["prometheus", "metrics-api", "external-push"].contains(&trigger.as_str()) {
         faults.push(format!("trigger is {trigger:?}; it must be prometheus, metrics-api or external-push"));
@@ -327,6 +327,7 @@ impl Row {
             job_seconds: (self.job_seconds > 0.0 && self.arrival_rate)
                 .then(|| Duration::from_secs_f64(self.job_seconds)),
             catch_up: parse_duration(&self.catch_up),
+            arrival_rate: (!self.arrival_rate).then_some(false),
             keep_busy: (!self.sees_in_flight()).then_some(false),
         }
     }
@@ -395,7 +396,7 @@ mod tests {
 
     #[test]
     fn the_charts_own_table() {
-        let workers = read::<&str>(&[]).unwrap();
+        let workers = read(&["trigger: prometheus"]).unwrap();
         let names: Vec<&str> = workers.iter().map(|worker| worker.name.as_str()).collect();
         assert_eq!(names, ["crawler", "labeler", "ocr", "parser"]);
         let crawler = workers[0].plan(Cluster { tolerance_is_set: true, busy_cpu: None });

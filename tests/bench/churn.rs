@@ -31,7 +31,7 @@ fn main() {
     let polls: f64 = churned.samples.iter().map(|sample| sample.polls).sum();
     println!("CPU: {:.1} % of a core; polls: {polls} in {seconds} s", cpu / seconds as f64 * 100.0);
     let (memory, files) =
-        (churned.growth(|sample| sample.resident), churned.from_to(|sample| sample.descriptors as f64));
+        (churned.growth(|sample| sample.resident), churned.growth(|sample| sample.descriptors as f64));
     println!("resident memory, median of the second sixth and of the last: {:.1} MB, {:.1} MB", memory.0, memory.1);
     let grows = memory.1 > memory.0 * 1.1 || files.1 > files.0 * 1.1;
     std::process::exit(i32::from(grows || polls < seconds as f64 * 0.95));

@@ -15,6 +15,9 @@ queues:
     {{- with $worker.catchUp }}
     catch_up: {{ . }}
     {{- end }}
+    {{- if not $worker.arrivalRate }}
+    arrival_rate: false
+    {{- end }}
     {{- if not $worker.seesInFlight }}
     keep_busy: false
     {{- end }}
