@@ -17,7 +17,8 @@
 //! no more than there are jobs to be done are counted.
 //!
 //! The result is the last one, moved no farther than it must be to lie between the largest `low` and the largest `high`
-//! (and `max_workers`). So it rests while the numbers stay between the two, however they shake, and repeating a look changes
+//! (and `max_workers`); of `high` the largest of the last eighth to quarter of `RATE_WINDOW`, for a dip of a moment would be kept as the last
+//! number, and workers would come back that need not have gone. So it rests while the numbers stay between the two, however they shake, and repeating a look changes
 //! nothing. A number that the policy asks for and that can't be known now leaves `high` open: workers may be added for the others, and
 //! none is taken away. Nothing is said before all that the policy asks for was known once.
 
@@ -39,7 +40,34 @@ pub struct Desired {
     load: Load,
     /// Jobs in flight were seen once: from then on their absence is a gap in what is known.
     sees_in_flight: bool,
+    peak: Peak,
     last: Option<u64>,
+}
+
+/// The largest `high` of a while, in two parts, so that it costs no memory: open where one of them was.
+#[derive(Debug)]
+struct Peak {
+    /// How long a part is.
+    part: Duration,
+    since: Option<Instant>,
+    now: Option<u64>,
+    before: Option<u64>,
+}
+
+impl Peak {
+    fn new(part: Duration) -> Self {
+        Self { part, since: None, now: Some(0), before: Some(0) }
+    }
+
+    fn fold(&mut self, high: Option<u64>, now: Instant) -> Option<u64> {
+        let past = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if past >= self.part {
+            self.before = if past < self.part * 2 { self.now } else { Some(0) };
+            (self.since, self.now) = (Some(now), Some(0));
+        }
+        self.now = self.now.zip(high).map(|(peak, high)| peak.max(high));
+        self.before.zip(self.now).map(|(before, now)| before.max(now))
+    }
 }
 
 /// What is known of a queue at one look.
@@ -67,7 +95,13 @@ impl Desired {
     #[must_use]
     pub fn new(policy: Policy, window: Duration) -> Option<Self> {
         let goes_by = policy.scale_up_depth.is_some() || policy.objective_age.is_some();
-        goes_by.then(|| Self { policy, load: Load::new(window), sees_in_flight: false, last: None })
+        goes_by.then(|| Self {
+            policy,
+            load: Load::new(window),
+            sees_in_flight: false,
+            peak: Peak::new(window / 8),
+            last: None,
+        })
     }
 
     /// Notes that a look came to nothing.
@@ -98,7 +132,8 @@ impl Desired {
         let slots = self.policy.worker_slots.unwrap_or(1).max(1);
         // After a start: busy workers are there and wanted, whatever was wanted before.
         let start = range.high.map(|_| known.in_flight.unwrap_or(0).div_ceil(slots));
-        self.last = self.last.or(start).map(|last| next(last, range));
+        let high = self.peak.fold(range.high, now);
+        self.last = self.last.or(start).map(|last| next(last, Range { high, ..range }));
         self.last
     }
 }
@@ -314,8 +349,34 @@ mod tests {
         };
         let mut desired = Desired::new(Policy { keep_busy: Some(false), ..policy() }, Duration::from_secs(60)).unwrap();
         let totals = Totals { arrival_rate: Some(4.0), processing_rate: Some(4.0), ..Totals::default() };
-        let mut fold = |length| desired.fold(&seen(length), &totals, Instant::now());
-        assert_eq!((fold(90), fold(30), fold(9)), (Some(5), Some(5), Some(1)));
+        let start = Instant::now();
+        let mut at = |second, length| desired.fold(&seen(length), &totals, start + Duration::from_secs(second));
+        assert_eq!((at(0, 90), at(40, 30), at(80, 9)), (Some(5), Some(5), Some(1)));
+    }
+
+    #[test]
+    fn a_dip_of_a_moment_takes_no_worker_away() {
+        let policy = Policy { arrival_rate: Some(false), ..policy() };
+        let mut desired = Desired::new(policy, Duration::from_secs(60)).unwrap();
+        let start = Instant::now();
+        let mut at = |second: u64, in_flight| {
+            let in_flight = Some(in_flight);
+            let seen = Observation { length: Some(5), in_flight, age: Age::EMPTY, ..Observation::default() };
+            desired.fold(&seen, &Totals::default(), start + Duration::from_secs(second))
+        };
+        let dips: Vec<_> = (0..60).map(|second| at(second, if second % 10 == 0 { 4 } else { 2 })).collect();
+        assert_eq!(dips, [Some(4)].repeat(60));
+        let after: Vec<_> = (60..95).map(|second| at(second, 2)).collect();
+        assert_eq!((after[0], after[34]), (Some(4), Some(2)));
+    }
+
+    #[test]
+    fn what_was_open_for_a_moment_is_open_for_a_while() {
+        let (mut peak, start) = (Peak::new(Duration::from_secs(15)), Instant::now());
+        let mut at = |second, high| peak.fold(high, start + Duration::from_secs(second));
+        assert_eq!((at(0, Some(3)), at(1, None), at(2, Some(3))), (Some(3), None, None));
+        assert_eq!((at(16, Some(2)), at(31, Some(1)), at(32, Some(2))), (None, Some(2), Some(2)));
+        assert_eq!(at(300, Some(1)), Some(1));
     }
 
     fn any_known() -> impl Strategy<Value = Known> {

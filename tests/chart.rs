@@ -220,7 +220,7 @@ fn the_chart_knows_every_layout() {
     for entry in TABLE.iter().filter(|entry| !["list", "zset", "stream"].contains(&entry.name)) {
         let row = readme.lines().find(|row| row.starts_with(&format!("| [{}](", entry.name))).unwrap();
         let known = row.split('|').nth(3).unwrap().contains('●');
-        let set = format!("workers.crawler.queue={}:q", entry.name);
+        let set = format!("trigger=prometheus,workers.crawler.queue={}:q", entry.name);
         let all = objects(&render("helm3", "1.35.0", &["--set", &set]));
         let crawler = all.iter().find(|object| object.kind() == "ScaledObject").unwrap();
         assert_eq!(crawler.text.contains("name: in_flight"), known, "{}", entry.name);
