@@ -170,7 +170,7 @@ fn the_exporter_takes_its_list_of_queues() {
 fn bad_values_get_one_clear_line() {
     for (set, line) in [
         ("workers.crawler.maxReplicas=1", "worker crawler: maxReplicas 1 is under minReplicas 2"),
-        ("workers.crawler.scaleDownDepth=30", "worker crawler: scaleUpDepth 37 is under twice scaleDownDepth 30"),
+        ("workers.crawler.scaleDownDepth=30", "worker crawler: scaleUpDepth 46 is under twice scaleDownDepth 30"),
         ("workers.crawler.queue=lisst:crawler", "worker crawler: unknown layout \"lisst\""),
         ("workers.crawler.queue=list:crawl*", "worker crawler: queue \"list:crawl*\" is a pattern"),
         ("workers.crawler.queue=list:crawler?name=x", "worker crawler: queue has an option name="),

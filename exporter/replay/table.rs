@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(names, ["crawler", "labeler", "ocr", "parser"]);
         let crawler = workers[0].plan(Cluster { tolerance_is_set: true, busy_cpu: None });
         assert_eq!((crawler.min, crawler.max, crawler.objective), (2, 10, 120.0));
-        assert!(crawler.triggers.contains(&Trigger::Backlog { depth: 37, exact: true }));
+        assert!(crawler.triggers.contains(&Trigger::Backlog { depth: 46, exact: true }));
         assert!(crawler.triggers.contains(&Trigger::InFlight { slots: 1 }));
         assert!(!crawler.counted);
         assert_eq!(workers[2].requests, (1.0, 2.0));
