@@ -284,14 +284,14 @@ async fn steady(world: &mut World, trigger: &str) -> Result<Stage> {
     // Four a second keep 1.84 of them busy, so that the queue falls by a third of a job a second. For the first
     // quarter minute the burst above is in the rates, and may call for a third worker some seconds later; then nothing moves.
     let mut from = 0.0;
-    for second in 0..55 {
-        if second == 25 {
+    // By the clock, however long each takes: at a few less a second two workers would do.
+    let mut quarter = tokio::time::interval(Duration::from_millis(250));
+    for job in 0..4 * 55 {
+        quarter.tick().await;
+        if job == 4 * 25 {
             from = stage.timeline.now();
         }
-        for _ in 0..4 {
-            world.put("crawler", 1, 460).await?;
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        world.put("crawler", 1, 460).await?;
     }
     let samples = stage.timeline.samples();
     let settled: Vec<u64> =
