@@ -209,6 +209,23 @@ fn a_lag_that_was_too_high_once_is_put_right_after_the_group_has_read_to_the_end
     assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(1_199.0))]);
 }
 
+/// A group made at the end has no count of what it has read.
+#[test]
+fn a_quiet_stream_costs_two_commands_a_poll() {
+    let redis = Redis::start();
+    redis.say("XADD end * f 1");
+    redis.say("XGROUP CREATE end g $");
+    stream(&redis, "read");
+    redis.say("XREADGROUP GROUP g c STREAMS read >");
+    let exporter = Exporter::start(&redis.url(), "stream:end,stream:read");
+    exporter.wait_polls(3.0);
+    let (commands, polls) = (redis.commands(), exporter.metrics().polls());
+    let after = exporter.wait_polls(20.0).polls() - polls;
+    // XINFO GROUPS and XLEN of each, the time now and then, and what the question itself takes.
+    let spent = (redis.commands() - commands) as f64;
+    assert!(spent < 5.0 * after + 12.0, "{spent} commands in {after} polls");
+}
+
 #[test]
 fn more_entries_than_may_be_counted_leave_the_length_absent() {
     let redis = Redis::start();

@@ -244,11 +244,13 @@ impl Stream {
     }
 
     /// Makes up the excess of a group that has read to the end: entries ever added less those that Redis takes for
-    /// delivered. It stays unknown where the group has more to read by now.
+    /// delivered. A group without that count goes by the place of its last entry, which is right or gives no lag. It
+    /// stays unknown where the group has more to read by now.
     fn settle(&mut self, name: &Bytes, replies: &mut Replies) -> Result<(), ReadError> {
         let (groups, added) = (groups(replies.take())?, entries_added(replies.take()));
         let group = groups.into_iter().flatten().find(|group| group.name == *name);
         self.excess = match group {
+            Some(Group { lag: Some(0), read: None, .. }) => Some(0),
             Some(Group { lag: Some(0), read: Some(read), .. }) => added?.map(|added| added.saturating_sub(read)),
             _ => None,
         };
