@@ -9,9 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Each time that Redis is killed, it is away for so long.
-const AWAY: Duration = Duration::from_secs(2);
-
 /// What is done.
 pub struct Churn {
     pub seconds: u64,
@@ -79,7 +76,7 @@ impl Churn {
             std::thread::sleep((start + Duration::from_secs(second)).saturating_duration_since(Instant::now()));
             if second % self.redis_lives == 0 {
                 drop(redis);
-                std::thread::sleep(AWAY);
+                exporter.wait("Redis is missed", |metrics| metrics.value("queue_exporter_redis_up") == Some(0.0));
                 redis = Redis::start_on(port, &[]);
                 fill(&redis, &names);
             }
