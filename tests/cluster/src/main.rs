@@ -42,11 +42,12 @@ const BOTH: [&str; 6] = ["burst", "band", "long-jobs", "zero", "exporter-killed"
 /// Those whose triggers need Prometheus.
 const PROMETHEUS_ONLY: [&str; 2] = ["prometheus-down", "state-metrics-down"];
 
-/// Those that are about the external scaler alone.
-const PUSHED_ONLY: [&str; 1] = ["two-exporters"];
+/// Those that are about the external scaler alone, or the chart's default, which it is.
+const PUSHED_ONLY: [&str; 2] = ["documented", "two-exporters"];
 
 /// Those that run with the external scaler, too, unless some are named.
-const PUSHED: [&str; 12] = [
+const PUSHED: [&str; 13] = [
+    "documented",
     "burst",
     "band",
     "long-jobs",
@@ -171,8 +172,7 @@ async fn one_after_another(
             Ok(record) => {
                 let picture = timeline::svg(&format!("{name}, {trigger}: {about}"), &record.samples);
                 std::fs::write(report.join(format!("{name}-{trigger}.svg")), picture)?;
-                let values = std::fs::read_to_string(world.values_file())?;
-                std::fs::write(report.join(format!("{name}-{trigger}.json")), record.json(&values).to_string())?;
+                std::fs::write(report.join(format!("{name}-{trigger}.json")), record.json().to_string())?;
                 "as it must be".to_string()
             }
             Err(fault) => {

@@ -57,13 +57,13 @@ async fn others(world: &World, second: u64) -> Result<()> {
     }
     let of = |name: &str| format!("asynq:{{thumbs}}:{name}");
     let later = |seconds: u64| Ok::<_, anyhow::Error>(now()? + seconds);
-    if second % 4 == 0 {
+    if second.is_multiple_of(4) {
         pipe.cmd("ZADD").arg(of("scheduled")).arg(later(60)?).arg(format!("s{second}"));
         pipe.cmd("ZADD").arg(of("retry")).arg(later(20)?).arg(format!("r{second}"));
         pipe.cmd("INCR").arg(of("processed"));
         pipe.cmd("INCR").arg(of("failed"));
     }
-    if second % 40 == 0 {
+    if second.is_multiple_of(40) {
         pipe.cmd("ZADD").arg(of("archived")).arg(now()?).arg(format!("a{second}"));
     }
     // what is due has been promoted, and done

@@ -2,6 +2,8 @@
 //!
 //! The windows are short, for these tests are about what happens, not when; `reaction` in `latency.rs` keeps the defaults.
 
+mod documented;
+
 use crate::timeline::{Sample, Timeline};
 use crate::usage;
 use crate::workers::Workers;
@@ -19,7 +21,8 @@ pub struct Stage {
 }
 
 /// A scenario's name and what it is about.
-pub const ALL: [(&str, &str); 24] = [
+pub const ALL: [(&str, &str); 25] = [
+    ("documented", "docs/kubernetes.md word for word; then a burst with the chart's defaults, as kubectl applies them"),
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),
@@ -52,24 +55,27 @@ pub const ALL: [(&str, &str); 24] = [
 /// What a scenario left: to draw, and for the simulator to be held against.
 pub struct Record {
     pub samples: Vec<Sample>,
+    /// The chart's, as they were last; empty for its own defaults.
+    pub values: String,
     /// Seconds since the samples began, how many jobs, and the milliseconds that each takes.
     pub puts: Vec<(f64, u64, u64)>,
 }
 
 impl Record {
-    /// As JSON, with the chart's values that it ran with: `samples` holds arrays of seconds, backlog, jobs in flight, replicas wanted, workers ready.
-    pub fn json(&self, values: &str) -> Value {
+    /// As JSON; `samples` holds arrays of seconds, backlog, jobs in flight, replicas wanted, workers ready.
+    pub fn json(&self) -> Value {
         let rows = self
             .samples
             .iter()
             .map(|sample| json!([sample.time, sample.backlog, sample.in_flight, sample.replicas, sample.ready]));
-        json!({"values": values, "puts": self.puts, "samples": rows.collect::<Vec<_>>()})
+        json!({"values": self.values, "puts": self.puts, "samples": rows.collect::<Vec<_>>()})
     }
 }
 
 /// Runs one scenario by its name.
 pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Record> {
     let stage = match name {
+        "documented" => documented::documented(world).await,
         "burst" => burst(world, trigger).await,
         "band" => band(world, trigger).await,
         "long-jobs" => long_jobs(world, trigger).await,
@@ -87,7 +93,11 @@ pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Record>
         "spot" => spot(world, trigger).await,
         _ => fault(world, name, trigger).await,
     }?;
-    let record = Record { samples: stage.timeline.samples(), puts: world.puts("crawler", stage.timeline.began()) };
+    let record = Record {
+        samples: stage.timeline.samples(),
+        values: world.values.clone(),
+        puts: world.puts("crawler", stage.timeline.began()),
+    };
     drop(stage);
     world.uninstall().await?;
     Ok(record)

@@ -17,6 +17,7 @@ use kube::{Client, ResourceExt};
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use serde_json::Value;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -53,6 +54,8 @@ pub struct World {
     /// Where a scenario needs one.
     pub metrics_server: Option<Process>,
     pub failover: Option<Failover>,
+    /// The chart's, as they were last used.
+    pub values: String,
     /// When how many jobs were put into which queue, and the milliseconds that each takes.
     puts: Mutex<Vec<(Instant, String, u64, u64)>>,
     /// Beside the first exporter, where a scenario has two.
@@ -121,6 +124,7 @@ impl World {
             state_metrics,
             metrics_server: None,
             failover: None,
+            values: String::new(),
             puts: Mutex::default(),
             second: None,
             places,
@@ -171,7 +175,13 @@ impl World {
 
     /// The same with more values of the exporter's own, each after a comma.
     pub async fn install_with(&mut self, values: &str, exporter: &str) -> Result<()> {
-        let list = self.install_chart(values, exporter).await?;
+        self.install_chart(values, exporter)?;
+        self.start_installed().await
+    }
+
+    /// Starts the exporter on the list of queues that is installed.
+    pub async fn start_installed(&mut self) -> Result<()> {
+        let list = self.list_of_queues().await?;
         self.exporter = None;
         self.exporter = Some(self.start_exporter("queue-exporter", &list, self.exporter_port, self.grpc_port, &[])?);
         Ok(())
@@ -190,7 +200,8 @@ impl World {
         );
         apply(&self.plane.client, &authentication).await?;
         let grpc = ", grpc: {tls: {secretName: scaler, clientCa: true}, authenticationRef: {name: scaler}}";
-        let list = self.install_chart(values, grpc).await?;
+        self.install_chart(values, grpc)?;
+        let list = self.list_of_queues().await?;
         let ports = [free_port()?, free_port()?];
         let files = [self.plane.file("server.crt"), self.plane.file("server.key"), self.plane.file("ca.crt")];
         let tls = [("GRPC_CERT_FILE", &*files[0]), ("GRPC_KEY_FILE", &*files[1]), ("GRPC_CLIENT_CA_FILE", &*files[2])];
@@ -203,9 +214,8 @@ impl World {
         Ok(())
     }
 
-    /// Installs the chart; gives the file with its list of queues.
-    async fn install_chart(&self, values: &str, exporter: &str) -> Result<String> {
-        let file = self.values(values, exporter)?;
+    fn install_chart(&mut self, values: &str, exporter: &str) -> Result<()> {
+        let file = self.write_values(values, exporter)?;
         self.helm(
             &[
                 "upgrade",
@@ -220,6 +230,11 @@ impl World {
             ],
             Some(&file),
         )?;
+        Ok(())
+    }
+
+    /// The file of the queues that are installed.
+    async fn list_of_queues(&self) -> Result<String> {
         let api: Api<ConfigMap> = Api::namespaced(self.plane.client.clone(), "jobs");
         let queues = api.get("queue-exporter").await?.data.unwrap_or_default();
         let list = self.places.run.join("queues.yaml");
@@ -240,34 +255,33 @@ impl World {
         Process::start(&self.plane.logs, name, &self.places.exporter, &[], &[&environment, more].concat())
     }
 
-    /// The chart's values as they were last used.
-    pub fn values_file(&self) -> PathBuf {
-        self.places.run.join("values.yaml")
-    }
-
     /// These values and where things are; `exporter` is added to the exporter's.
-    fn values(&self, values: &str, exporter: &str) -> Result<PathBuf> {
-        let file = self.values_file();
+    fn write_values(&mut self, values: &str, exporter: &str) -> Result<PathBuf> {
+        let file = self.places.run.join("values.yaml");
         let ports = format!(
             "prometheus: {{address: 'http://127.0.0.1:{}'}}\n\
-             exporter: {{url: 'http://127.0.0.1:{}/metrics', scalerAddress: '127.0.0.1:{}'{exporter}}}\n",
-            self.prometheus_port, self.exporter_port, self.grpc_port
+             exporter: {{url: 'http://127.0.0.1:{}/metrics', scalerAddress: '{}'{exporter}}}\n",
+            self.prometheus_port,
+            self.exporter_port,
+            self.scaler_address()
         );
-        std::fs::write(&file, ports + values)?;
+        self.values = ports + values;
+        std::fs::write(&file, &self.values)?;
         Ok(file)
     }
 
     /// Takes the chart away and empties Redis; waits until no worker is left.
     pub async fn uninstall(&mut self) -> Result<()> {
         self.helm(&["uninstall", "queue-exporter", "--namespace", "jobs", "--ignore-not-found", "--wait=false"], None)?;
+        self.values.clear();
         self.exporter = None;
         self.second = None;
-        let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), "jobs");
+        let all: Api<Pod> = Api::all(self.plane.client.clone());
         wait_for("no pod is left", 120, async || {
-            let pods = api.list(&ListParams::default()).await?;
+            let pods = all.list(&ListParams::default()).await?;
             for pod in &pods {
-                let name = pod.metadata.name.as_deref().unwrap_or_default();
-                let _ = api.delete(name, &DeleteParams::default().grace_period(0)).await;
+                let api: Api<Pod> = Api::namespaced(self.plane.client.clone(), &pod.namespace().unwrap_or_default());
+                let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
             }
             ensure!(pods.items.is_empty(), "{} pods", pods.items.len());
             Ok(())
@@ -295,6 +309,40 @@ impl World {
             .output()?;
         ensure!(output.status.success(), "helm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Commands of a user's shell, in a folder where `keda` is the project's, with `kubectl` and `helm`; gives what they print.
+    pub async fn shell(&self, commands: &str) -> Result<String> {
+        let folder = self.places.run.join("shell");
+        if !folder.exists() {
+            std::fs::create_dir_all(folder.join("bin"))?;
+            symlink(self.places.project.join(&self.plane.bin).join("kubectl"), folder.join("bin/kubectl"))?;
+            symlink(self.places.project.join(&self.places.helm), folder.join("bin/helm"))?;
+            symlink(self.places.project.join("keda"), folder.join("keda"))?;
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = tokio::process::Command::new("bash")
+            .args(["-euc", commands])
+            .env("PATH", format!("{}:{path}", folder.join("bin").display()))
+            .env("KUBECONFIG", &self.plane.kubeconfig)
+            .env("HELM_CACHE_HOME", self.places.run.join("helm"))
+            .current_dir(&folder)
+            .kill_on_drop(true)
+            .output()
+            .await?;
+        let printed = String::from_utf8(output.stdout)?;
+        ensure!(output.status.success(), "{commands}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(printed)
+    }
+
+    /// The text of one of the project's files.
+    pub fn project_file(&self, path: &str) -> Result<String> {
+        std::fs::read_to_string(self.places.project.join(path)).with_context(|| path.to_string())
+    }
+
+    /// Where KEDA finds the exporter.
+    pub fn scaler_address(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc_port)
     }
 
     /// Whether an alert is firing, by Prometheus.
@@ -329,8 +377,8 @@ impl World {
     }
 
     /// Other values for what is installed.
-    pub fn upgrade(&self, values: &str) -> Result<()> {
-        let file = self.values(values, "")?;
+    pub fn upgrade(&mut self, values: &str) -> Result<()> {
+        let file = self.write_values(values, "")?;
         self.helm(
             &["upgrade", "queue-exporter", "keda/chart", "--namespace", "jobs", "--values", PRESET, "--values"],
             Some(&file),
