@@ -38,7 +38,7 @@ pub enum Read {
     SetFirsts(Bytes, i64),
     /// `ZRANGE key 0 0 WITHSCORES`: O(log n); the member with the lowest score.
     SetFirst(Bytes),
-    /// `ZRANGE key (min +inf BYSCORE LIMIT 0 1 WITHSCORES`: O(log n); the member with the lowest score over this.
+    /// `ZRANGEBYSCORE key (min +inf WITHSCORES LIMIT 0 1`: O(log n); the member with the lowest score over this.
     SetFirstAfter(Bytes, f64),
     /// `GET key`: O(size of the value).
     Get(Bytes),
@@ -84,8 +84,10 @@ pub enum Read {
     StreamGroups(Bytes),
     /// `XINFO STREAM key`: O(1); its first and its last entry come along, payloads included.
     StreamInfo(Bytes),
-    /// `XRANGE key (after + COUNT count`: O(log n + count), payloads included. An empty `after` starts at the first.
+    /// `XRANGE key after+1 + COUNT count`: O(log n + count), payloads included. An empty `after` starts at the first.
     StreamAfter(Bytes, Bytes, u64),
+    /// `XRANGE key - last COUNT count`: O(log n + count), payloads included; `last` is one of them.
+    StreamTo(Bytes, Bytes, u64),
     /// `XPENDING key group - + 1`: O(log n); the pending entry with the lowest id.
     StreamFirstPending(Bytes, Bytes),
     /// `TYPE key`: O(1); for `check` only.
@@ -126,6 +128,7 @@ impl Read {
             | Self::StreamGroups(key)
             | Self::StreamInfo(key)
             | Self::StreamAfter(key, ..)
+            | Self::StreamTo(key, ..)
             | Self::StreamFirstPending(key, _)
             | Self::Type(key) => key,
         }

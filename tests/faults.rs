@@ -78,7 +78,7 @@ fn a_drained_queue_reads_0_and_a_deleted_one_too() {
 
 /// The user of the README's ACL SETUSER line.
 const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +info +client|id +multi \
-                   +exec +llen +lrange +lpos +zcard +zcount +zrange +get +xlen +xinfo|groups +xinfo|stream +xrange +xpending +type +subscribe +unsubscribe \
+                   +exec +llen +lrange +lpos +zcard +zcount +zrange +zrangebyscore +get +xlen +xinfo|groups +xinfo|stream +xrange +xpending +type +subscribe +unsubscribe \
                    +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan +time";
 
 #[test]

@@ -174,7 +174,7 @@ fn a_stream_is_never_over_counted_and_a_missing_lag_is_never_zero() {
         assert_values(&metrics, key, &[("length", Some(length)), ("up", Some(1.0))]);
     }
     assert_values(&metrics, "own", &[("oldest_job_age_seconds", None)]);
-    assert_values(&metrics, "deleted", &[("processed_total", Some(0.0)), ("arrivals_total", None)]);
+    assert_values(&metrics, "deleted", &[("processed_total", Some(0.0)), ("arrivals_total", Some(5.0))]);
     for key in ["which", "groupless", "nogroup"] {
         assert_eq!((metrics.of("up", key), metrics.readings(key)), (Some(0.0), 0), "{key}");
     }
@@ -198,13 +198,7 @@ fn a_lag_that_was_too_high_once_is_put_right_after_the_group_has_read_to_the_end
     redis.say("XREADGROUP GROUP g c STREAMS seen >");
     redis.say(&format!("XDEL seen {}", ids[4]));
     assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(0.0))]);
-    let add = |count: usize| {
-        let mut connection = redis.connect();
-        for _ in 0..count {
-            support::command(&["XADD", "seen", "*", "f", "1"]).query::<redis::Value>(&mut connection).unwrap();
-        }
-    };
-    add(1_200);
+    add(&redis, "seen", 1_200);
     redis.say("XREADGROUP GROUP g c COUNT 1 STREAMS seen >");
     assert_values(&exporter.wait_polls(2.0), "seen", &[("length", Some(1_199.0))]);
 }
@@ -226,23 +220,47 @@ fn a_quiet_stream_costs_two_commands_a_poll() {
     assert!(spent < 5.0 * after + 12.0, "{spent} commands in {after} polls");
 }
 
+/// Adds so many entries; gives their ids.
+fn add(redis: &Redis, key: &str, count: usize) -> Vec<String> {
+    let mut connection = redis.connect();
+    (0..count).map(|_| support::command(&["XADD", key, "*", "f", "1"]).query(&mut connection).unwrap()).collect()
+}
+
+/// As workers leave it that delete what they have done, while one job takes long.
 #[test]
-fn more_entries_than_may_be_counted_leave_the_length_absent() {
+fn a_long_stream_without_a_lag_is_counted_by_what_was_delivered_and_is_still_there() {
     let redis = Redis::start();
     let ids = stream(&redis, "long");
-    let mut connection = redis.connect();
-    for _ in 0..1_100 {
-        support::command(&["XADD", "long", "*", "f", "1"]).query::<redis::Value>(&mut connection).unwrap();
-    }
-    redis.say(&format!("XDEL long {}", ids[3]));
+    add(&redis, "long", 1_100);
+    redis.say(&format!("XDEL long {} {}", ids[0], ids[3]));
     let exporter = Exporter::start(&redis.url(), "stream:long");
     let metrics = exporter.metrics();
-    assert_values(
-        &metrics,
-        "long",
-        &[("length", None), ("backlog", None), ("up", Some(1.0)), ("in_flight", Some(2.0))],
-    );
+    assert_values(&metrics, "long", &[("length", Some(1_102.0)), ("in_flight", Some(2.0))]);
+    assert_values(&metrics, "long", &[("arrivals_total", Some(1_105.0)), ("up", Some(1.0))]);
+    add(&redis, "long", 10);
+    let (commands, polls) = (redis.commands(), exporter.metrics().polls());
+    let metrics = exporter.wait_polls(10.0);
+    assert_values(&metrics, "long", &[("length", Some(1_112.0)), ("arrivals_total", Some(1_115.0))]);
     assert!(metrics.of("oldest_job_age_seconds", "long").is_some());
+    // XINFO GROUPS and XLEN; then XINFO STREAM and two XRANGEs in a transaction, once and not from either end.
+    let spent = (redis.commands() - commands) as f64;
+    assert!(spent < 8.0 * (metrics.polls() - polls) + 20.0, "{spent} commands");
+}
+
+#[test]
+fn more_entries_at_both_ends_than_may_be_counted_leave_the_length_absent() {
+    let redis = Redis::start();
+    stream(&redis, "long");
+    let ids = add(&redis, "long", 2_200);
+    redis.say("XREADGROUP GROUP g c COUNT 1100 STREAMS long >");
+    redis.say(&format!("XDEL long {}", ids[1_500]));
+    let exporter = Exporter::start(&redis.url(), "stream:long");
+    let absent = [("length", None), ("backlog", None), ("up", Some(1.0)), ("in_flight", Some(1_102.0))];
+    assert_values(&exporter.metrics(), "long", &absent);
+    assert_values(&exporter.wait_polls(3.0), "long", &absent);
+    assert!(exporter.metrics().of("oldest_job_age_seconds", "long").is_some());
+    redis.say("XREADGROUP GROUP g c COUNT 900 STREAMS long >");
+    assert_values(&exporter.wait_polls(3.0), "long", &[("length", Some(202.0)), ("up", Some(1.0))]);
 }
 
 #[test]

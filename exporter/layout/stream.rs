@@ -7,26 +7,33 @@
 //! | `delayed`, `retrying` | sorted sets by due time; `due_unit` where their magnitude does not tell |
 //! | `failed` | a counter that workers INCR |
 //!
-//! Length is the group's lag: entries not delivered yet. Redis gives none (nil) once an undelivered entry was deleted, or
-//! the group was moved, and gives too much once undelivered entries were lost, until the group has read to the end. So
-//! the entry after the last delivered one is looked at whenever it can have changed: none there means nothing waits; with
-//! no lag, or on Redis 6, up to [`COUNT_MAX`] entries are counted, and beyond that the length is absent. A trim takes the
-//! oldest, so where fewer entries exist than the lag says, all that exist wait. By how much the lag is too high is
-//! remembered ([`Stream::excess`]) for as long as that lasts, and counted again where [`VERIFIED`] or fewer wait. A lag
-//! of 0 does not end it: Redis may come to that by the place of the last entry, and go on from a count of delivered ones
-//! that lacks those lost. So it is then made up from the entries ever added (XINFO STREAM). What a single look can't see:
-//! entries lost while they waited, and others delivered after them, all between two looks; the length is then too high
-//! by those lost.
+//! Length is the group's lag: entries not delivered yet. Redis gives none (nil) once an undelivered entry, or the last
+//! delivered one while an older one is there, was deleted, or the group was moved, and gives too much once undelivered entries were lost, until the group has read to the end.
+//! So the entry after the last delivered one is looked at whenever it can have changed: none there means nothing waits.
+//! With no lag, or on Redis 6, entries are counted: those that wait, or those that were delivered and are still there,
+//! for all others wait; beyond [`COUNT_MAX`] of both the length is absent. A trim takes the oldest, so where fewer
+//! entries exist than the lag says, all that exist wait. By how much the lag is too high is remembered
+//! ([`Stream::excess`]) for as long as that lasts, and counted again unless entries only came, if [`VERIFIED`] or fewer
+//! are at either end. A lag of 0 does not end it: Redis may come to that by the place of the last entry, and go on from
+//! a count of delivered ones that lacks those lost. So it is then made up from the entries ever added (XINFO STREAM).
+//! What a single look can't see: entries lost while they waited, and others delivered after them, all between two
+//! looks; the length is then too high by those lost. And Valkey puts its lag right as it delivers the first entry that
+//! is there: with more than [`VERIFIED`] at both ends by the next look, the length is too low by those lost until fewer
+//! wait.
 //!
-//! Processed is entries-read less pending: acknowledged, failed ones included; arrivals are entries-read plus lag. Both
-//! are Redis's own counts (XINFO GROUPS), absent while it gives none. Ids hold the time in milliseconds unless the
+//! Processed is entries-read less pending: acknowledged, failed ones included; arrivals are entries-read plus lag, which
+//! are the entries ever added. Both are Redis's own counts (XINFO GROUPS). Where it gives none, which is most of the time
+//! with workers that delete what they have done, those ever added come from XINFO STREAM and those read are these without
+//! those that wait. Redis 6 counts neither: both are absent. Ids hold the time in milliseconds unless the
 //! producer sets its own; ids before 2001 or a day ahead are taken for such, and give no age.
 //!
 //! In flight is the group's pending count, with entries that were deleted while pending: Redis counts them too.
 //!
 //! Cost of a look: XINFO GROUPS and XLEN; while consumers move on, an XRANGE of one entry, payload included, in a second
 //! round, and an XPENDING of one entry. Where the group has read to the end and the lag was too high before, XINFO GROUPS
-//! and XINFO STREAM in one transaction, with the payloads of two entries; so too when it is first seen at the end.
+//! and XINFO STREAM in one transaction, with the payloads of two entries; so too when it is first seen at the end. Where
+//! entries are counted, up to [`COUNT_MAX`] and one of them, and as many in a third round where they were those of the
+//! wrong end: after that it starts with the other, where workers that delete what they have done leave but few.
 
 use super::companions::{Companions, CompanionsSeen};
 use super::{Layout, Name, Observation, Options};
@@ -37,7 +44,8 @@ use crate::reads::{Ask, Read, ReadError, Replies, Reply, digits, kept, whole};
 use crate::times;
 use bytes::Bytes;
 
-/// The most entries that are counted where Redis gives no lag; their payloads come along.
+/// The most entries that are counted where Redis gives no lag, of those that wait or of those that were delivered; their
+/// payloads come along.
 pub const COUNT_MAX: u64 = 1_000;
 /// While the lag is known to be too high, so many entries or fewer are counted at each look, for the group may have been
 /// moved or made anew since that was found.
@@ -56,6 +64,8 @@ struct Stream {
     excess: Option<u64>,
     /// Whether the excess was ever made up from Redis's own counts; before that, 0 is what is hoped for.
     settled: bool,
+    /// Where the last look counted.
+    end: End,
     stage: Stage,
     beside: Option<CompanionsSeen>,
 }
@@ -66,9 +76,27 @@ enum Stage {
     /// The group as the first round found it; `first_pending` where that is known already.
     Second {
         group: Group,
-        size: u64,
         first_pending: Option<Option<Bytes>>,
+        /// Whether the other end may still be counted at this look.
+        turns: bool,
     },
+}
+
+/// Which entries are counted where there is no lag.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    Waiting,
+    /// Delivered ones that are still there: what is left of all waits.
+    Delivered,
+}
+
+impl End {
+    fn other(self) -> Self {
+        match self {
+            Self::Waiting => Self::Delivered,
+            Self::Delivered => Self::Waiting,
+        }
+    }
 }
 
 /// The first pending entry, and the state of the group at which it was read: while neither changes, nothing was
@@ -101,6 +129,8 @@ struct Group {
     redis_lag: Option<u64>,
     /// Entries that were ever added.
     added: Option<u64>,
+    /// Entries of its stream.
+    size: u64,
 }
 
 impl Group {
@@ -129,6 +159,7 @@ pub(super) fn build(name: Name, options: &mut Options) -> Box<dyn Layout> {
         pending: Pending::default(),
         excess: Some(0),
         settled: false,
+        end: End::Waiting,
         stage: Stage::First,
         beside: None,
     })
@@ -154,8 +185,20 @@ impl Layout for Stream {
                     ask.atomic.push(Read::StreamGroups(self.key.clone()));
                     ask.atomic.push(Read::StreamInfo(self.key.clone()));
                 } else {
+                    let (key, delivered) = (self.key.clone(), group.delivered.clone());
+                    let counts_delivered = self.counts_delivered(group);
                     let count = self.counts(group).map_or(1, |most| most + 1);
-                    ask.plain.push(Read::StreamAfter(self.key.clone(), group.delivered.clone(), count));
+                    let waiting = if counts_delivered { 1 } else { count };
+                    let waiting = Read::StreamAfter(key.clone(), delivered.clone(), waiting);
+                    if self.needs_info(group) {
+                        ask.atomic.push(Read::StreamInfo(key.clone()));
+                        if counts_delivered {
+                            ask.atomic.push(Read::StreamTo(key, delivered, count));
+                        }
+                        ask.atomic.push(waiting);
+                    } else {
+                        ask.plain.push(waiting);
+                    }
                 }
                 if first_pending.is_none() {
                     ask.plain.push(Read::StreamFirstPending(self.key.clone(), group.name.clone()));
@@ -170,8 +213,8 @@ impl Layout for Stream {
     fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
         match std::mem::replace(&mut self.stage, Stage::First) {
             Stage::First => self.first_round(replies, look),
-            Stage::Second { group, size, first_pending } => {
-                self.second_round(group, size, first_pending, replies, look)
+            Stage::Second { group, first_pending, turns } => {
+                self.second_round(group, first_pending, turns, replies, look)
             }
         }
     }
@@ -195,7 +238,8 @@ impl Stream {
         let mut group = self.choose(groups)?;
         group.name = kept(&group.name, self.reading.as_ref());
         group.delivered = kept(&group.delivered, Some(&self.pending.delivered));
-        self.correct(&mut group, size);
+        group.size = size;
+        self.correct(&mut group);
         let asked_pending = asked_pending.filter(|_| self.reading.as_ref() == Some(&group.name));
         self.reading = Some(group.name.clone());
         let first_pending = match asked_pending {
@@ -203,30 +247,31 @@ impl Stream {
             Some(asked) => Some(asked?),
             None => self.pending.is_as(&group).then(|| self.pending.first.clone()),
         };
-        match (self.first_undelivered(&group, size), first_pending, self.beside.take()) {
+        match (self.first_undelivered(&group), first_pending, self.beside.take()) {
             (Some(first), Some(first_pending), Some(beside)) => {
-                let length = waiting(&group, size, first.as_ref().map(|_| 1));
-                Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside, look)))
+                let length = if first.is_none() { Some(0) } else { waiting(&group) };
+                Ok(Some(with(self.observe(group, length, first, first_pending, look), beside, look)))
             }
             (_, first_pending, beside) => {
                 self.beside = beside;
-                self.stage = Stage::Second { group, size, first_pending };
+                self.stage = Stage::Second { group, first_pending, turns: true };
                 Ok(None)
             }
         }
     }
 
     /// Puts Redis's lag right, as far as this look tells.
-    fn correct(&mut self, group: &mut Group, size: u64) {
+    fn correct(&mut self, group: &mut Group) {
         self.excess = match group.lag {
             None => None,
             Some(_) if group.has_read_nothing() => Some(0),
             Some(0) => self.excess,
             // No more than all that exist can wait.
-            Some(lag) => self.excess.map(|excess| excess.max(lag.saturating_sub(size))),
+            Some(lag) => self.excess.map(|excess| excess.max(lag.saturating_sub(group.size))),
         };
-        group.added =
-            group.read.or_else(|| group.has_read_nothing().then_some(0)).zip(group.lag).map(|(read, lag)| read + lag);
+        // A group that has read nothing counts from 0, though Redis says nil.
+        group.read = group.read.or_else(|| group.has_read_nothing().then_some(0));
+        group.added = group.read.zip(group.lag).map(|(read, lag)| read + lag);
         group.redis_lag = group.lag;
         // Where nothing waits, that is so whatever the lag will be worth.
         group.lag = match group.lag {
@@ -247,11 +292,11 @@ impl Stream {
     /// delivered. A group without that count goes by the place of its last entry, which is right or gives no lag. It
     /// stays unknown where the group has more to read by now.
     fn settle(&mut self, name: &Bytes, replies: &mut Replies) -> Result<(), ReadError> {
-        let (groups, added) = (groups(replies.take())?, entries_added(replies.take()));
+        let (groups, info) = (groups(replies.take())?, info(replies.take()));
         let group = groups.into_iter().flatten().find(|group| group.name == *name);
         self.excess = match group {
             Some(Group { lag: Some(0), read: None, .. }) => Some(0),
-            Some(Group { lag: Some(0), read: Some(read), .. }) => added?.map(|added| added.saturating_sub(read)),
+            Some(Group { lag: Some(0), read: Some(read), .. }) => info?.added.map(|added| added.saturating_sub(read)),
             _ => None,
         };
         self.settled = true;
@@ -259,31 +304,58 @@ impl Stream {
     }
 
     /// The most entries that are to be counted one by one, where the lag does not do. A lag of 0 does, and a count there
-    /// tells nothing of later ones.
+    /// tells nothing of later ones. A lag that is too high may be put right whenever more happens than that entries come:
+    /// Valkey does.
     fn counts(&self, group: &Group) -> Option<u64> {
         match (group.lag, self.excess) {
             _ if group.redis_lag == Some(0) => None,
+            // All wait.
+            (None, _) if group.has_read_nothing() => None,
             (None, _) => Some(COUNT_MAX),
-            (Some(lag), Some(1..)) if lag <= VERIFIED => Some(VERIFIED),
+            (Some(lag), Some(1..)) if lag <= VERIFIED || !self.only_grew(group) => Some(VERIFIED),
             _ => None,
         }
+    }
+
+    /// Whether they are to be counted from the other end.
+    fn counts_delivered(&self, group: &Group) -> bool {
+        self.end == End::Delivered && self.counts(group).is_some()
+    }
+
+    /// Whether the number of entries is to be of the same moment as these, or that of all ever added does not follow from
+    /// what is known of the group.
+    fn needs_info(&self, group: &Group) -> bool {
+        self.counts_delivered(group) || (group.added.is_none() && group.redis_lag != Some(0))
     }
 
     fn second_round(
         &mut self,
         mut group: Group,
-        size: u64,
         pending: Option<Option<Bytes>>,
+        turns: bool,
         replies: &mut Replies,
         look: Look,
     ) -> Result<Option<Observation>, ReadError> {
         let beside = self.beside.take();
-        let settles = self.settles(&group);
-        let entries = if settles {
+        let counts = self.counts(&group);
+        let mut info = Info::default();
+        let (entries, counted) = if self.settles(&group) {
             self.settle(&group.name, replies)?;
-            Vec::new()
+            (Vec::new(), None)
         } else {
-            replies.array()?
+            if self.needs_info(&group) {
+                info = self::info(replies.take())?;
+                group.size = info.length.unwrap_or(group.size);
+            }
+            if self.counts_delivered(&group) {
+                let delivered = replies.array()?.len() as u64;
+                let waiting = group.size.checked_sub(delivered);
+                (replies.array()?, waiting.filter(|_| counts.is_some_and(|most| delivered <= most)))
+            } else {
+                let entries = replies.array()?;
+                let waiting = entries.len() as u64;
+                (entries, counts.and_then(|most| Some(waiting).filter(|waiting| *waiting <= most)))
+            }
         };
         let first_pending = match pending {
             Some(known) => known,
@@ -294,14 +366,33 @@ impl Stream {
             None => self.companions.answer(replies)?.unwrap_or_default(),
         };
         let first = entries.first().map(entry_id).transpose()?;
-        let seen = entries.len() as u64;
-        if let Some(most) = self.counts(&group) {
-            let counted = Some(seen).filter(|seen| *seen <= most);
-            self.excess = group.redis_lag.zip(counted).map(|(lag, counted)| lag.saturating_sub(counted));
-            group.lag = group.redis_lag.and(counted);
+        if counts.is_some() && counted.is_none() && turns {
+            self.end = self.end.other();
+            self.beside = Some(beside);
+            self.stage = Stage::Second { group, first_pending: Some(first_pending), turns: false };
+            return Ok(None);
         }
-        let length = waiting(&group, size, Some(seen));
-        Ok(Some(with(self.observe(group, size, length, first, first_pending, look), beside, look)))
+        match (counts, counted) {
+            (None, _) => {}
+            // Many at either end, as was thought.
+            (Some(VERIFIED), None) if group.lag > Some(VERIFIED) => {}
+            (Some(_), counted) => {
+                self.excess = group.redis_lag.zip(counted).map(|(lag, counted)| lag.saturating_sub(counted));
+                group.lag = group.redis_lag.and(counted);
+            }
+        }
+        if counts == Some(VERIFIED) && self.excess.is_none() {
+            self.beside = Some(beside);
+            self.stage = Stage::Second { group, first_pending: Some(first_pending), turns: true };
+            return Ok(None);
+        }
+        if group.added.is_none() {
+            group.added = info.added;
+            let waiting = counted.or(group.redis_lag);
+            group.read = group.read.or(info.added.zip(waiting).map(|(added, waiting)| added.saturating_sub(waiting)));
+        }
+        let length = if first.is_none() { Some(0) } else { waiting(&group).or(counted) };
+        Ok(Some(with(self.observe(group, length, first, first_pending, look), beside, look)))
     }
 
     fn choose(&self, mut groups: Vec<Group>) -> Result<Group, ReadError> {
@@ -328,32 +419,35 @@ impl Stream {
     /// The first undelivered entry where the first round tells it: there is none, or it is the one of the last look.
     /// The outer `None` says that it must be read.
     #[allow(clippy::option_option)]
-    fn first_undelivered(&self, group: &Group, size: u64) -> Option<Option<Bytes>> {
+    fn first_undelivered(&self, group: &Group) -> Option<Option<Bytes>> {
         if self.settles(group) {
             return None;
         }
-        if size == 0 || group.redis_lag == Some(0) {
+        if group.size == 0 || group.redis_lag == Some(0) {
             return Some(None);
         }
-        if self.counts(group).is_some() {
+        if self.counts(group).is_some() || self.needs_info(group) {
             return None;
         }
-        let (known, lag) = (self.known.as_ref()?, group.lag?);
-        // Nothing was delivered, and as many came to wait as came at all: so none was deleted or trimmed, and the first of
-        // those that waited then still is.
+        let known = self.known.as_ref()?;
         // A group that has read nothing tells nothing of a stream that was made anew with it.
-        let only_grew = known.first.is_some()
-            && !group.has_read_nothing()
-            && known.delivered == group.delivered
-            && lag >= known.lag
-            && lag - known.lag == size.wrapping_sub(known.size);
-        only_grew.then(|| known.first.clone())
+        let is_there = known.first.is_some() && !group.has_read_nothing() && self.only_grew(group);
+        is_there.then(|| known.first.clone())
+    }
+
+    /// Whether nothing was delivered since the last look, and as many came to wait as came at all: so none was deleted or
+    /// trimmed, and the first of those that waited then still is.
+    fn only_grew(&self, group: &Group) -> bool {
+        self.known.as_ref().zip(group.lag).is_some_and(|(known, lag)| {
+            known.delivered == group.delivered
+                && lag >= known.lag
+                && lag - known.lag == group.size.wrapping_sub(known.size)
+        })
     }
 
     fn observe(
         &mut self,
         group: Group,
-        size: u64,
         length: Option<u64>,
         first: Option<Bytes>,
         first_pending: Option<Bytes>,
@@ -366,18 +460,16 @@ impl Stream {
                 None => Age::Unknown,
             },
         };
-        // A group that has read nothing counts from 0, though Redis says nil.
-        let read = group.read.or_else(|| group.has_read_nothing().then_some(0));
         let counts = Counts {
             arrivals: group.added.into(),
-            processed: read.and_then(|read| read.checked_sub(group.pending)).into(),
+            processed: group.read.and_then(|read| read.checked_sub(group.pending)).into(),
             ..Counts::default()
         };
         let oldest_in_flight = first_pending.as_ref().and_then(|id| id_age(id, look.unix));
         let moves = group.pending > 0 && !self.pending.is_as(&group);
         self.pending =
             Pending { count: group.pending, delivered: group.delivered.clone(), first: first_pending, moves };
-        self.known = group.lag.map(|lag| Known { delivered: group.delivered, lag, size, first });
+        self.known = group.lag.map(|lag| Known { delivered: group.delivered, lag, size: group.size, first });
         Observation { length, in_flight: Some(group.pending), age, oldest_in_flight, counts, ..Observation::default() }
     }
 }
@@ -387,14 +479,11 @@ fn with(mut observation: Observation, beside: CompanionsSeen, look: Look) -> Obs
     observation
 }
 
-/// How many entries wait, of a stream of `size`, where `seen` were read after the last delivered one; `None` where that
-/// can't be told.
-fn waiting(group: &Group, size: u64, seen: Option<u64>) -> Option<u64> {
-    match (seen, group.lag) {
-        (None | Some(0), _) => Some(0),
-        (_, Some(lag)) => Some(lag.min(size)),
-        (_, None) if group.has_read_nothing() => Some(size),
-        (Some(seen), None) => (seen <= COUNT_MAX).then_some(seen),
+/// How many entries wait, where any does, by what Redis tells of the group.
+fn waiting(group: &Group) -> Option<u64> {
+    match group.lag {
+        Some(lag) => Some(lag.min(group.size)),
+        None => group.has_read_nothing().then_some(group.size),
     }
 }
 
@@ -434,14 +523,29 @@ fn group(reply: Reply) -> Result<Group, ReadError> {
     Ok(group)
 }
 
-/// `entries-added` of XINFO STREAM, `None` where Redis is older than 7.
-fn entries_added(reply: Result<Reply, ReadError>) -> Result<Option<u64>, ReadError> {
-    let Reply::Array(fields) = reply? else { return Err(ReadError::Shape("a stream's state that is no array")) };
-    let place = fields.iter().position(|field| matches!(field, Reply::Bytes(name) if name == "entries-added"));
-    Ok(place.and_then(|place| match fields.get(place + 1) {
-        Some(Reply::Int(number)) => whole(*number),
-        _ => None,
-    }))
+/// A stream, of XINFO STREAM; nothing is known of one that is gone.
+#[derive(Debug, Default)]
+struct Info {
+    length: Option<u64>,
+    /// Entries that were ever added; `None` where Redis is older than 7.
+    added: Option<u64>,
+}
+
+fn info(reply: Result<Reply, ReadError>) -> Result<Info, ReadError> {
+    let fields = match reply {
+        Ok(Reply::Array(fields)) => fields,
+        Ok(_) => return Err(ReadError::Shape("a stream's state that is no array")),
+        Err(ReadError::Refused(text)) if text.contains("no such key") => return Ok(Info::default()),
+        Err(error) => return Err(error),
+    };
+    let number = |name: &str| {
+        let place = fields.iter().position(|field| matches!(field, Reply::Bytes(text) if text == name))?;
+        match fields.get(place + 1) {
+            Some(Reply::Int(number)) => whole(*number),
+            _ => None,
+        }
+    };
+    Ok(Info { length: number("length"), added: number("entries-added") })
 }
 
 fn entry_id(entry: &Reply) -> Result<Bytes, ReadError> {

@@ -47,7 +47,7 @@ pub enum Word<'a> {
     Score(f64),
     /// What is greater than a score of a sorted set.
     Over(f64),
-    /// What comes after an entry of a stream.
+    /// The id that follows this one of a stream: Redis knows `(id` since 6.2 only.
     After(&'a [u8]),
 }
 
@@ -123,17 +123,17 @@ impl Batch {
                 let words = [Text(key), Number(0), Number(count - 1), Made(word!(10 "WITHSCORES"))];
                 self.put(command!(5, 6 "ZRANGE"), &words);
             }
+            // ZRANGE BYSCORE came with Redis 6.2.
             Read::SetFirstAfter(key, min) => self.put(
-                command!(9, 6 "ZRANGE"),
+                command!(8, 13 "ZRANGEBYSCORE"),
                 &[
                     Text(key),
                     Over(*min),
                     Made(word!(4 "+inf")),
-                    Made(word!(7 "BYSCORE")),
+                    Made(word!(10 "WITHSCORES")),
                     Made(word!(5 "LIMIT")),
                     Number(0),
                     Number(1),
-                    Made(word!(10 "WITHSCORES")),
                 ],
             ),
             Read::Get(key) => self.put(command!(2, 3 "GET"), &[Text(key)]),
@@ -166,6 +166,10 @@ impl Batch {
             Read::StreamAfter(key, after, count) => {
                 let start = if after.is_empty() { Made(word!(1 "-")) } else { After(after) };
                 let words = [Text(key), start, Made(word!(1 "+")), Made(word!(5 "COUNT")), Count(*count)];
+                self.put(command!(6, 6 "XRANGE"), &words);
+            }
+            Read::StreamTo(key, last, count) => {
+                let words = [Text(key), Made(word!(1 "-")), Text(last), Made(word!(5 "COUNT")), Count(*count)];
                 self.put(command!(6, 6 "XRANGE"), &words);
             }
             Read::StreamFirstPending(key, group) => {
@@ -215,14 +219,6 @@ impl Batch {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
-    /// What is greater than this.
-    fn over(&mut self, text: &[u8]) {
-        self.head(b'$', text.len() + 1);
-        self.bytes.push(b'(');
-        self.bytes.extend_from_slice(text);
-        self.bytes.extend_from_slice(b"\r\n");
-    }
-
     fn word(&mut self, word: Word) {
         match word {
             Text(text) => self.text(text),
@@ -231,9 +227,19 @@ impl Batch {
             Count(number) => self.text(itoa::Buffer::new().format(number).as_bytes()),
             // As short as can be and yet the same number; Redis reads it with strtod.
             Score(score) => self.text(score.to_string().as_bytes()),
-            Over(score) => self.over(score.to_string().as_bytes()),
-            After(id) => self.over(id),
+            Over(score) => self.text(format!("({score}").as_bytes()),
+            After(id) => self.text(following(id).as_deref().map_or(id, str::as_bytes)),
         }
+    }
+}
+
+/// The smallest id after one of a stream; `None` where this is none, or the last that there can be.
+fn following(id: &[u8]) -> Option<String> {
+    let (time, place) = std::str::from_utf8(id).ok()?.split_once('-')?;
+    let (time, place) = (time.parse::<u64>().ok()?, place.parse::<u64>().ok()?);
+    match place.checked_add(1) {
+        Some(place) => Some(format!("{time}-{place}")),
+        None => Some(format!("{}-0", time.checked_add(1)?)),
     }
 }
 
@@ -415,7 +421,7 @@ mod tests {
             (Read::SetCountBetween(key(), f64::NEG_INFINITY, 2.0), "ZCOUNT k (-inf 2"),
             (Read::SetFirst(key()), "ZRANGE k 0 0 WITHSCORES"),
             (Read::SetFirsts(key(), 8), "ZRANGE k 0 7 WITHSCORES"),
-            (Read::SetFirstAfter(key(), 1e20), "ZRANGE k (100000000000000000000 +inf BYSCORE LIMIT 0 1 WITHSCORES"),
+            (Read::SetFirstAfter(key(), 1e20), "ZRANGEBYSCORE k (100000000000000000000 +inf WITHSCORES LIMIT 0 1"),
             (Read::GetStart(key(), 64), "GETRANGE k 0 63"),
             (Read::HashGets(key(), &["a", "b"]), "HMGET k a b"),
             (Read::Members { key: key(), cursor: "0".into(), count: 10 }, "SSCAN k 0 COUNT 10"),
@@ -425,7 +431,9 @@ mod tests {
             ),
             (Read::Scan { cursor: "7".into(), pattern: "p*".into(), count: 10, kind: "" }, "SCAN 7 MATCH p* COUNT 10"),
             (Read::StreamAfter(key(), Bytes::new(), 1), "XRANGE k - + COUNT 1"),
-            (Read::StreamAfter(key(), "5-1".into(), 1), "XRANGE k (5-1 + COUNT 1"),
+            (Read::StreamAfter(key(), "5-1".into(), 1), "XRANGE k 5-2 + COUNT 1"),
+            (Read::StreamAfter(key(), "5-18446744073709551615".into(), 1), "XRANGE k 6-0 + COUNT 1"),
+            (Read::StreamTo(key(), "5-1".into(), 9), "XRANGE k - 5-1 COUNT 9"),
             (Read::StreamFirstPending(key(), "g".into()), "XPENDING k g - + 1"),
             (Read::StreamInfo(key()), "XINFO STREAM k"),
             (Read::Time, "TIME"),
@@ -465,6 +473,7 @@ mod tests {
             Read::StreamInfo(key()),
             Read::StreamAfter(key(), Bytes::new(), 1),
             Read::StreamAfter(key(), "1-1".into(), 1),
+            Read::StreamTo(key(), "1-1".into(), 1),
             Read::StreamFirstPending(key(), "g".into()),
             Read::Type(key()),
             Read::Time,
