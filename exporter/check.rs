@@ -52,7 +52,7 @@ const SEARCH: Duration = Duration::from_secs(10);
 
 /// Reads every queue and returns what is to be printed, and whether all of them could be read.
 pub async fn check(config: Config, output: Output) -> (String, bool) {
-    let found = find(&config).await;
+    let (found, mut findings) = find(&config).await;
     let queues: Vec<Queue> = config.queues.into_iter().chain(found).take(config.max_queues).collect();
     let names: Vec<(String, &'static str)> =
         queues.iter().map(|queue| (queue.label.clone(), queue.entry.name)).collect();
@@ -63,13 +63,9 @@ pub async fn check(config: Config, output: Output) -> (String, bool) {
         Err(_) => vec![Probe::default(); keys.len()],
     };
     let outcomes = Reader::new(config.redis, queues, &[], config.discovery_ttl).read().await;
-    let all_read = outcomes.iter().all(Result::is_ok);
-    let findings: Vec<Finding> = names
-        .into_iter()
-        .zip(outcomes)
-        .zip(probes)
-        .map(|((name, outcome), probe)| finding(name, outcome, &probe))
-        .collect();
+    let of_queues = names.into_iter().zip(outcomes).zip(probes);
+    findings.splice(0..0, of_queues.map(|((name, outcome), probe)| finding(name, outcome, &probe)));
+    let all_read = findings.iter().all(|finding| finding.readable);
     let text = match output {
         Output::Table => table(&findings),
         Output::Json => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
@@ -77,22 +73,31 @@ pub async fn check(config: Config, output: Output) -> (String, bool) {
     (text, all_read)
 }
 
-/// The queues that the configured patterns find within [`SEARCH`].
-async fn find(config: &Config) -> Vec<Queue> {
+/// The queues that the configured patterns find within [`SEARCH`], and the patterns that could not be searched for.
+async fn find(config: &Config) -> (Vec<Queue>, Vec<Finding>) {
     let mut labels: HashSet<String> = config.queues.iter().map(|queue| queue.label.clone()).collect();
     let mut reader = Reader::new(config.redis.clone(), Vec::new(), &config.discoveries, config.discovery_ttl);
     let end = Instant::now() + SEARCH;
     let is_done = |reader: &Reader| reader.finders().all(|(finder, error)| finder.sweeps() > 0 || error.is_some());
     while !is_done(&reader) && Instant::now() < end {
         reader.read().await;
+        if reader.silence().is_some() {
+            break;
+        }
     }
-    let mut found = Vec::new();
-    for ((finder, _), discovery) in reader.finders().zip(&config.discoveries) {
+    let (mut found, mut faults) = (Vec::new(), Vec::new());
+    for ((finder, error), discovery) in reader.finders().zip(&config.discoveries) {
+        let undone = || ReadError::Mismatch(format!("not all keys were searched within {} s", SEARCH.as_secs()));
+        let unsearched = || reader.silence().cloned().unwrap_or_else(undone);
+        if let Some(error) = error.cloned().or_else(|| (finder.sweeps() == 0).then(unsearched)) {
+            let name = (discovery.pattern(), discovery.entry.name);
+            faults.push(finding(name, Err(error), &Probe::default()));
+        }
         let wanted = finder.names().filter(|name| discovery.wants(name));
         let queues = wanted.map(|name| discovery.queue(name.clone()));
         found.extend(queues.filter(|queue| labels.insert(queue.label.clone())));
     }
-    found
+    (found, faults)
 }
 
 /// What `check` asks beside a look.
@@ -219,9 +224,11 @@ fn remarks(layout: &str, seen: &Observation, probe: &Probe) -> Vec<String> {
         );
     }
     if seen.length.is_none() {
-        notes.push(
-            "Redis gives no lag of the group, and too many entries wait to count them: the length is absent".into(),
-        );
+        let why = match layout {
+            "arq" => "the first due jobs are all in flight, and more may wait: length and in flight are absent",
+            _ => "Redis gives no lag of the group, and too many entries wait to count them: the length is absent",
+        };
+        notes.push(why.into());
     }
     if layout == "stream" && seen.length.is_some_and(|length| length > 0) && seen.age == Age::Unknown {
         notes.push("the ids of the entries are no times: the age is absent".into());

@@ -24,7 +24,7 @@
 
 use crate::curve::Age;
 use crate::flow::Totals;
-use crate::layout::Observation;
+use crate::layout::{Beyond, Observation};
 use crate::load::{Load, Means};
 use crate::spec::Policy;
 use std::time::{Duration, Instant};
@@ -74,7 +74,9 @@ impl Peak {
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     backlog: u64,
-    in_flight: Option<u64>,
+    /// Those that were seen.
+    in_flight: u64,
+    in_flight_at_most: Option<u64>,
     /// Seconds, or a lower bound of them.
     age: f64,
     age_is_exact: bool,
@@ -112,9 +114,12 @@ impl Desired {
     /// Takes in what a look at `now` saw; gives the workers that are wanted, where that can be said.
     pub fn fold(&mut self, seen: &Observation, totals: &Totals, now: Instant) -> Option<u64> {
         // Workers that end their jobs while they leave need not be kept: then it is as if their jobs were not seen.
-        let in_flight = seen.in_flight.filter(|_| self.policy.keep_busy != Some(false));
+        let keeps_busy = self.policy.keep_busy != Some(false);
+        let at_least = seen.in_flight.filter(|_| keeps_busy);
+        let beyond = if keeps_busy { seen.beyond } else { Beyond::Nothing };
+        let in_flight = at_least.filter(|_| beyond == Beyond::Nothing);
         let means = self.load.fold(in_flight, totals.processing_rate, now);
-        self.sees_in_flight |= in_flight.is_some();
+        self.sees_in_flight |= at_least.is_some() || beyond != Beyond::Nothing;
         let (age, age_is_exact) = match seen.age {
             Age::Known { seconds, .. } => (seconds, true),
             Age::AtLeast(seconds) => (seconds, false),
@@ -122,7 +127,12 @@ impl Desired {
         };
         let known = Known {
             backlog: seen.length? + seen.due.unwrap_or(0),
-            in_flight,
+            in_flight: at_least.unwrap_or(0),
+            in_flight_at_most: match beyond {
+                Beyond::Nothing => at_least,
+                Beyond::AtMost(more) => at_least.map(|jobs| jobs.saturating_add(more)),
+                Beyond::Unknown => None,
+            },
             age,
             age_is_exact,
             arrival_rate: totals.arrival_rate,
@@ -131,7 +141,7 @@ impl Desired {
         let range = range(&known, &self.policy, self.sees_in_flight);
         let slots = self.policy.worker_slots.unwrap_or(1).max(1);
         // After a start: busy workers are there and wanted, whatever was wanted before.
-        let start = range.high.map(|_| known.in_flight.unwrap_or(0).div_ceil(slots));
+        let start = range.high.map(|_| known.in_flight_at_most.unwrap_or(0).div_ceil(slots));
         let high = self.peak.fold(range.high, now);
         self.last = self.last.or(start).map(|last| next(last, Range { high, ..range }));
         self.last
@@ -156,21 +166,21 @@ fn range(known: &Known, policy: &Policy, sees_in_flight: bool) -> Range {
         add(least, Some(most));
     }
     if sees_in_flight {
-        add(0, known.in_flight.map(|jobs| jobs.div_ceil(slots)));
+        add(0, known.in_flight_at_most.map(|jobs| jobs.div_ceil(slots)));
     }
     // Where jobs in flight can't be seen and nobody says how long one takes, the load is not asked for.
     if sees_in_flight || policy.job_seconds.is_some() {
         match busy(known, policy) {
             Some(Busy { slots: busy, exact }) => {
                 let workers = |busy: f64| (busy / slots as f64).ceil() as u64;
-                let jobs = known.in_flight.map(|jobs| (jobs + known.backlog).div_ceil(slots));
+                let jobs = known.in_flight_at_most.map(|jobs| jobs.saturating_add(known.backlog).div_ceil(slots));
                 let least = workers(busy).min(jobs.unwrap_or(u64::MAX));
                 add(least, exact.then(|| workers(busy / BUSY)));
             }
             None => add(0, None),
         }
     }
-    let jobs = known.backlog + known.in_flight.unwrap_or(0);
+    let jobs = known.backlog + known.in_flight;
     add(u64::from(jobs > 0), Some(0));
     let (min, max) = (policy.min_workers.unwrap_or(0), policy.max_workers.unwrap_or(u64::MAX));
     let within = |workers: u64| workers.max(min).min(max);
@@ -245,8 +255,8 @@ mod tests {
 
     fn known(backlog: u64, in_flight: u64, age: f64) -> Known {
         let means = Means { busy: Some(4.0), job_seconds: Some(2.0), ..Means::default() };
-        let in_flight = Some(in_flight);
-        Known { backlog, in_flight, age, age_is_exact: true, arrival_rate: Some(2.0), means }
+        let in_flight_at_most = Some(in_flight);
+        Known { backlog, in_flight, in_flight_at_most, age, age_is_exact: true, arrival_rate: Some(2.0), means }
     }
 
     #[test]
@@ -320,6 +330,23 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_were_not_come_to_are_not_taken_for_idle() {
+        let policy = Policy { arrival_rate: Some(false), worker_slots: Some(10), max_workers: None, ..policy() };
+        let mut desired = Desired::new(policy, Duration::from_secs(60)).unwrap();
+        let start = Instant::now();
+        let mut at = |second, in_flight, beyond| {
+            let seen = Observation { length: Some(0), in_flight, beyond, age: Age::EMPTY, ..Observation::default() };
+            desired.fold(&seen, &Totals::default(), start + Duration::from_secs(second))
+        };
+        // After a start, some are read at each look.
+        assert_eq!(at(0, None, Beyond::Unknown), None);
+        assert_eq!(at(1, Some(640), Beyond::Unknown), None);
+        assert_eq!(at(2, Some(2_000), Beyond::Nothing), Some(200));
+        assert_eq!(at(60, Some(10), Beyond::Unknown), Some(200));
+        assert_eq!(at(120, Some(10), Beyond::AtMost(500)), Some(51));
+    }
+
+    #[test]
     fn long_jobs_that_are_late_call_for_more_before_one_is_done() {
         let few = Means { busy: Some(1.0), job_seconds: None, job_seconds_at_least: Some(60.0) };
         let late = Known { arrival_rate: Some(0.0), means: few, ..known(5, 1, 60.0) };
@@ -335,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_queue_whose_jobs_in_flight_cant_be_seen_goes_by_its_backlog() {
-        let unseen = Known { in_flight: None, means: Means::default(), ..known(90, 0, 0.0) };
+        let unseen = Known { in_flight_at_most: None, means: Means::default(), ..known(90, 0, 0.0) };
         assert_eq!(range(&unseen, &policy(), false), Range { low: 5, high: Some(18) });
     }
 

@@ -30,6 +30,8 @@ pub enum Count {
     Unknown,
     /// The value of a counter that somebody else keeps.
     Total(u64),
+    /// Made up of what is there and the total of those processed: it is reset only with that.
+    Sum(u64),
     /// The change since the last look; below 0 where jobs were returned.
     Step(i64),
 }
@@ -83,12 +85,17 @@ impl Flow {
 
     /// Takes in what a look at `now` saw.
     pub fn fold(&mut self, counts: &Counts, now: Instant) -> Totals {
-        self.arrivals.fold(counts.arrivals);
-        self.processed.fold(counts.processed);
+        // A total that somebody else keeps misses nothing; steps do where they were not seen for a while.
+        let misses = |count: Count, meter: &Meter| matches!(count, Count::Step(_)) && (counts.gap || meter.lost);
+        let missed = (misses(counts.arrivals, &self.arrivals), misses(counts.processed, &self.processed));
+        let was_reset = self.processed.fold(counts.processed);
+        self.arrivals.fold(match counts.arrivals {
+            // What waits and is done goes down for a moment where it is taken in between.
+            Count::Sum(sum) if !was_reset => Count::Total(self.arrivals.published.unwrap_or(0).max(sum)),
+            Count::Sum(sum) => Count::Total(sum),
+            count => count,
+        });
         self.failed.fold(counts.failed);
-        // A total that somebody else keeps misses nothing.
-        let misses = |count: Count| counts.gap && matches!(count, Count::Step(_));
-        let missed = (misses(counts.arrivals), misses(counts.processed));
         self.gaps += u64::from(missed.0 || missed.1);
         self.arrivals.gaps += u32::from(missed.0);
         self.processed.gaps += u32::from(missed.1);
@@ -115,25 +122,33 @@ impl Flow {
 struct Meter {
     /// The sum of the steps, returned jobs taken off.
     net: i64,
+    /// The most that it was.
+    most: u64,
     published: Option<u64>,
+    /// Whether it could not be known at the last look.
+    lost: bool,
     /// Looks over which it is a lower bound only.
     gaps: u32,
 }
 
 impl Meter {
-    fn fold(&mut self, count: Count) {
+    /// Takes in a count; returns whether the counter was reset.
+    fn fold(&mut self, count: Count) -> bool {
+        self.lost = matches!(count, Count::Unknown);
+        let before = self.published;
         match count {
             Count::Unknown => self.published = None,
             Count::Step(step) => {
                 self.net = self.net.saturating_add(step);
-                let net = u64::try_from(self.net).unwrap_or(0);
-                self.published = Some(self.published.unwrap_or(0).max(net));
+                self.most = self.most.max(u64::try_from(self.net).unwrap_or(0));
+                self.published = Some(self.most);
             }
-            Count::Total(total) => {
-                let held = self.published.filter(|before| total < *before && total >= before / 2);
+            Count::Total(total) | Count::Sum(total) => {
+                let held = before.filter(|before| total < *before && total >= before / 2);
                 self.published = Some(held.unwrap_or(total));
             }
         }
+        before.zip(self.published).is_some_and(|(before, now)| now < before)
     }
 }
 
@@ -173,6 +188,42 @@ mod tests {
         assert_eq!(fold_all(&mut flow, &counts[..39]).arrival_rate, None);
         let mut flow = Flow::new(Duration::from_secs(10));
         assert_eq!(fold_all(&mut flow, &counts).arrival_rate, Some(5.0));
+    }
+
+    #[test]
+    fn after_a_silence_there_is_no_rate_until_a_window_was_watched_again() {
+        let (mut flow, start) = (Flow::new(Duration::from_secs(10)), Instant::now());
+        let mut at = |second, total| {
+            let counts = Counts { arrivals: Count::Total(total), ..Counts::default() };
+            flow.fold(&counts, start + Duration::from_secs(second)).arrival_rate
+        };
+        let before: Vec<_> = (0..20).map(|second| at(second, second)).collect();
+        assert_eq!(before[19], Some(1.0));
+        let after: Vec<_> = (100..112).map(|second| at(second, 1_000)).collect();
+        assert_eq!((after[0], after[9], after[11]), (None, None, Some(0.0)));
+    }
+
+    #[test]
+    fn steps_that_were_not_seen_for_a_while_are_a_gap() {
+        let mut counts = vec![steps(5, 3); 40];
+        counts[25].arrivals = Count::Unknown;
+        let totals = fold_all(&mut Flow::new(Duration::from_secs(10)), &counts[..32]);
+        assert_eq!((totals.arrival_rate, totals.processing_rate, totals.gaps), (None, Some(3.0), 1));
+        assert_eq!(totals.arrivals, Some(31 * 5));
+        assert_eq!(fold_all(&mut Flow::new(Duration::from_secs(10)), &counts).arrival_rate, Some(5.0));
+    }
+
+    #[test]
+    fn jobs_that_are_taken_and_not_yet_counted_as_done_came_once() {
+        let counts = |waiting: u64, done: u64| Counts {
+            arrivals: Count::Sum(waiting + done),
+            processed: Count::Total(done),
+            ..Counts::default()
+        };
+        let mut flow = Flow::new(Duration::from_secs(10));
+        assert_eq!(fold_all(&mut flow, &[counts(100, 0), counts(0, 0), counts(0, 60)]).arrivals, Some(100));
+        assert_eq!(fold_all(&mut flow, &[counts(0, 100), counts(20, 100)]).arrivals, Some(120));
+        assert_eq!(fold_all(&mut flow, &[counts(2, 0)]).arrivals, Some(2));
     }
 
     #[test]

@@ -66,8 +66,8 @@ impl Poller {
     /// Makes the loop from the configuration; the address to listen on is left to the caller.
     #[must_use]
     pub fn new(config: Config, stats: Arc<Stats>) -> Self {
-        let labels = config.queues.iter().map(|queue| queue.label.clone()).collect();
-        let watched = Watched::new(labels, config.discoveries.clone(), config.max_queues, config.queues_dropped);
+        let watched =
+            Watched::new(&config.queues, config.discoveries.clone(), config.max_queues, config.queues_dropped);
         let mut board = Board::new(config.rate_window, config.stale_after);
         for queue in &config.queues {
             board.add(Identity::new(queue.label.clone(), queue.entry.name, queue.policy));
@@ -111,6 +111,7 @@ impl Poller {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_glance = tokio::time::Instant::now();
         loop {
+            let death = self.shown.borrow().next_death.map(tokio::time::Instant::from_std);
             tokio::select! {
                 biased;
                 _ = ticks.tick() => {
@@ -118,6 +119,8 @@ impl Poller {
                     self.poll().instrument(debug_span!("poll")).await;
                     self.idle = self.board.idle_among(&self.interest.labels());
                 }
+                // A reading may die between two polls, too.
+                () = sleep_until(death) => drop(self.shown.send_replace(Arc::new(self.board.snapshot()))),
                 () = self.interest.grown() => self.idle = self.board.idle_among(&self.interest.labels()),
                 () = tokio::time::sleep_until(next_glance), if !self.idle.is_empty() => {
                     let start = tokio::time::Instant::now();

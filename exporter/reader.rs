@@ -170,14 +170,14 @@ impl Reader {
         self.outcomes().map(|(_, outcome)| outcome).collect()
     }
 
-    /// Looks at all queues once, within the time that a poll may take.
+    /// Looks at all queues once, within the time that a poll may take, and searches for others.
     pub async fn look(&mut self) {
-        self.look_at(|_| true).await;
+        self.look_at(true, |_| true).await;
     }
 
     /// Looks at the queues at these places, and at what their libraries keep for all queues together, in the same way.
     pub async fn look_at_some(&mut self, places: &HashSet<usize>) {
-        self.look_at(|place| places.contains(&place)).await;
+        self.look_at(false, |place| places.contains(&place)).await;
     }
 
     /// Hands over what the last look gave: of each queue that it was to see the place, in the order of the queues, and the outcome.
@@ -186,23 +186,24 @@ impl Reader {
         sources.filter_map(|(place, source)| Some((place, source.outcome.take()?)))
     }
 
-    async fn look_at(&mut self, wanted: impl Fn(usize) -> bool) {
+    async fn look_at(&mut self, all: bool, wanted: impl Fn(usize) -> bool) {
         for (place, source) in self.sources.iter_mut().enumerate() {
             (source.wanted, source.outcome) = (wanted(place), None);
         }
         // Nothing of the last look may stand for what this one does not reach.
         self.shared.iter_mut().for_each(|shared| shared.outcome = None);
         let limit = self.redis.timeouts.poll;
-        let silence = match tokio::time::timeout(limit, self.read_slices()).await {
+        let silence = match tokio::time::timeout(limit, self.read_slices(all)).await {
             Ok(Ok(())) => ReadError::Shape("more rounds than a look may take"),
             Ok(Err(silence)) => silence,
             Err(_) => ReadError::NoAnswer("the poll timed out".into()),
         };
-        members(&mut self.shared, &mut self.finders, &mut self.sources).for_each(|mut member| member.give_up(&silence));
+        members(&mut self.shared, &mut self.finders, &mut self.sources, all)
+            .for_each(|mut member| member.give_up(&silence));
         let overviews: Vec<&Shared> = self.shared.iter().collect();
         let around = |place: usize, name: &[u8]| {
             let shared = overviews.get(place).filter(|shared| matches!(shared.outcome, Some(Ok(_))));
-            shared.map_or_else(Around::default, |shared| shared.overview.around(name))
+            shared.map_or(Around::UNREAD, |shared| shared.overview.around(name))
         };
         let (mut seen, mut silent) = (0, 0);
         for source in self.sources.iter_mut().filter(|source| source.wanted) {
@@ -215,7 +216,9 @@ impl Reader {
             seen += 1;
             silent += usize::from(is_silent);
         }
-        let silent = silent + self.shared.iter().filter(|shared| shared.is_silent()).count();
+        let of_libraries = self.shared.iter().filter(|shared| shared.outcome.is_some());
+        let (seen, silent) = of_libraries
+            .fold((seen, silent), |(seen, silent), shared| (seen + 1, silent + usize::from(shared.is_silent())));
         // Within a cluster one node may be silent while the others answer.
         let keeps = self.connection.as_ref().is_some_and(|connection| connection.is_clustered() && silent < seen);
         if (silent > 0 || silence.is_silence()) && !keeps {
@@ -224,16 +227,20 @@ impl Reader {
         self.silence = Some(silence).filter(ReadError::is_silence);
     }
 
-    async fn read_slices(&mut self) -> Result<(), ReadError> {
+    async fn read_slices(&mut self, all: bool) -> Result<(), ReadError> {
         self.connect().await?;
         let Some(connection) = &mut self.connection else { return Ok(()) };
         if self.clock.is_due() {
             self.asks.clear();
             self.asks.add(false, |ask| ask.plain.push(Read::Time));
             let sent = Instant::now();
-            self.clock.answer(sent, &mut Replies::new(connection.read(&self.asks).await))?;
+            let told = self.clock.answer(sent, &mut Replies::new(connection.read(&self.asks).await));
+            // In a Cluster that is one node of many, and what it said before holds on.
+            if !connection.is_clustered() {
+                told?;
+            }
         }
-        let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources).collect();
+        let mut members: Vec<Member> = members(&mut self.shared, &mut self.finders, &mut self.sources, all).collect();
         if connection.is_clustered() {
             members.retain_mut(|member| !member.refuse_to_scan());
         }
@@ -267,14 +274,14 @@ enum Member<'a> {
     Finder(&'a mut Found),
 }
 
-/// All that take part in this look: those of whole libraries come first, for they are few and wanted by the others. Where only
-/// some queues are looked at, their libraries are, and nothing is searched for.
+/// All that take part in this look: those of whole libraries come first, for they are few and wanted by the others. Where not
+/// `all` are looked at, the libraries of those queues are, and nothing is searched for.
 fn members<'a>(
     shared: &'a mut [Shared],
     finders: &'a mut [Found],
     sources: &'a mut [Source],
+    all: bool,
 ) -> impl Iterator<Item = Member<'a>> {
-    let all = sources.iter().all(|source| source.wanted);
     // Not gathered for a whole poll, where it would be of every queue.
     let some = sources.iter().filter(|source| source.wanted && !all);
     let asked: HashSet<usize> = some.filter_map(|source| Some(source.shared.as_ref()?.0)).collect();

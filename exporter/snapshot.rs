@@ -2,7 +2,7 @@
 
 use crate::flow::Totals;
 use crate::label;
-use crate::layout::{Globals, Observation};
+use crate::layout::{Beyond, Globals, Observation};
 use crate::reader::LibraryName;
 use crate::spec::Policy;
 use bytes::Bytes;
@@ -54,10 +54,11 @@ impl Reading {
         Some(self.seen.length? + self.seen.due.unwrap_or(0))
     }
 
-    /// Whether any job waits or is in flight; absent where what waits is.
+    /// Whether any job waits or is in flight; absent where what waits is, or none was seen and not all were looked at.
     #[must_use]
     pub fn is_active(&self) -> Option<bool> {
-        Some(self.backlog()? > 0 || self.seen.in_flight.is_some_and(|jobs| jobs > 0))
+        let seen = self.backlog()? > 0 || self.seen.in_flight.is_some_and(|jobs| jobs > 0);
+        (seen || self.seen.beyond == Beyond::Nothing).then_some(seen)
     }
 }
 

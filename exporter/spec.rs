@@ -51,6 +51,12 @@ pub enum Spec {
 }
 
 impl Discovery {
+    /// The pattern of their names, for people.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        label::text(&self.include)
+    }
+
     /// Whether a queue of this name is wanted.
     #[must_use]
     pub fn wants(&self, name: &[u8]) -> bool {

@@ -1,20 +1,34 @@
 //! Which queues are watched: those that are configured, and those that are found.
 
-use crate::layout::Finder;
+use crate::layout::{Finder, Name};
 use crate::metrics::Stats;
 use crate::reads::ReadError;
 use crate::spec::{Discovery, Queue};
 use bytes::Bytes;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The queues that are watched, in their order.
 pub struct Watched {
     places: Vec<Place>,
-    labels: HashSet<String>,
+    /// What each label stands for.
+    labels: HashMap<String, Origin>,
     discoveries: Vec<Search>,
     most: usize,
     /// Configured queues beyond the most.
     configured_dropped: usize,
+}
+
+/// A library, and a queue's place in it.
+#[derive(Clone, PartialEq)]
+struct Origin {
+    layout: &'static str,
+    name: Name,
+}
+
+impl Origin {
+    fn of(queue: &Queue) -> Self {
+        Self { layout: queue.entry.name, name: queue.name.clone() }
+    }
 }
 
 struct Place {
@@ -30,6 +44,8 @@ struct Search {
     names: BTreeSet<Bytes>,
     /// How many were refused, for there would be too many.
     dropped: usize,
+    /// Names whose label is another queue's.
+    taken: HashSet<Bytes>,
 }
 
 /// What is to change.
@@ -42,13 +58,15 @@ pub struct Change {
 }
 
 impl Watched {
-    /// Starts with the configured queues, by their labels.
+    /// Starts with the configured queues.
     #[must_use]
-    pub fn new(labels: Vec<String>, discoveries: Vec<Discovery>, most: usize, configured_dropped: usize) -> Self {
-        let search = |discovery| Search { discovery, problem: None, names: BTreeSet::new(), dropped: 0 };
+    pub fn new(queues: &[Queue], discoveries: Vec<Discovery>, most: usize, configured_dropped: usize) -> Self {
+        let (names, taken) = (BTreeSet::new(), HashSet::new());
+        let search =
+            |discovery| Search { discovery, problem: None, names: names.clone(), dropped: 0, taken: taken.clone() };
         Self {
-            labels: labels.iter().cloned().collect(),
-            places: labels.into_iter().map(|label| Place { label, found: None }).collect(),
+            labels: queues.iter().map(|queue| (queue.label.clone(), Origin::of(queue))).collect(),
+            places: queues.iter().map(|queue| Place { label: queue.label.clone(), found: None }).collect(),
             discoveries: discoveries.into_iter().map(search).collect(),
             most,
             configured_dropped,
@@ -77,7 +95,7 @@ impl Watched {
             self.report(index, error, stats);
             self.take_in(index, names, &mut change);
         }
-        let dropped = self.discoveries.iter().map(|search| search.dropped).sum::<usize>();
+        let dropped = self.discoveries.iter().map(|search| search.dropped + search.taken.len()).sum::<usize>();
         stats.watched(self.places.len(), dropped + self.configured_dropped);
         change
     }
@@ -97,10 +115,11 @@ impl Watched {
 
     fn take_in(&mut self, index: usize, names: BTreeSet<Bytes>, change: &mut Change) {
         let Some(search) = self.discoveries.get_mut(index) else { return };
-        if search.names == names && search.dropped == 0 {
+        if search.names == names && search.dropped == 0 && search.taken.is_empty() {
             return;
         }
         search.dropped = 0;
+        search.taken.retain(|name| names.contains(name));
         let watched: HashSet<Bytes> = self
             .places
             .iter()
@@ -109,16 +128,27 @@ impl Watched {
             .collect();
         for name in names.iter().filter(|name| !watched.contains(*name)) {
             let queue = search.discovery.queue(name.clone());
-            if self.labels.contains(&queue.label) {
-                // Configured by its name, or found by another pattern: that entry stands.
+            if let Some(origin) = self.labels.get(&queue.label) {
+                // The same queue, configured by its name or found by another pattern: that entry stands. Another one of the
+                // same name can't be told apart by its label.
+                if *origin != Origin::of(&queue) && search.taken.insert(name.clone()) {
+                    let (queue, layout, other) = (queue.label, queue.entry.name, origin.layout);
+                    tracing::warn!(
+                        queue,
+                        layout,
+                        other,
+                        "not watched: another queue has its name; configure it with name="
+                    );
+                }
                 continue;
             }
+            search.taken.remove(name);
             if self.places.len() >= self.most {
                 search.dropped += 1;
                 continue;
             }
             tracing::info!(queue = queue.label, layout = queue.entry.name, "found");
-            self.labels.insert(queue.label.clone());
+            self.labels.insert(queue.label.clone(), Origin::of(&queue));
             self.places.push(Place { label: queue.label.clone(), found: Some((index, name.clone())) });
             change.found.push(queue);
         }

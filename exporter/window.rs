@@ -62,9 +62,11 @@ impl<T: Copy> Window<T> {
         while self.samples.get(1).is_some_and(|second| age(second) >= self.length) {
             self.samples.pop_front();
         }
-        let start = self.samples.front().filter(|start| age(start) >= self.length);
-        let start = start.map(|start| (age(start).as_secs_f64(), start.1));
         let spacing = self.length / (Self::SAMPLES - 1);
+        // Polls come at least twice a window. Before a longer silence, what was seen is no start of it.
+        let spans = self.length..=self.length * 3 / 2 + spacing;
+        let start = self.samples.front().filter(|start| spans.contains(&age(start)));
+        let start = start.map(|start| (age(start).as_secs_f64(), start.1));
         if self.samples.back().is_none_or(|last| age(last) >= spacing) {
             // All at once: growing by doubling would take twice as much.
             if self.samples.is_empty() {

@@ -6,7 +6,7 @@ mod support;
 use queue_exporter::layout::TABLE;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::{Exporter, Redis, free_port, get, load_fixture, wait_for};
+use support::{ACL, Exporter, Redis, free_port, get, load_fixture, wait_for};
 
 fn is_down(metrics: &support::Metrics, queue: &str) -> bool {
     metrics.of("up", queue) == Some(0.0) && metrics.readings(queue) == 0
@@ -76,11 +76,6 @@ fn a_drained_queue_reads_0_and_a_deleted_one_too() {
     });
 }
 
-/// The user of the README's ACL SETUSER line.
-const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +info +client|id +multi \
-                   +exec +llen +lrange +lpos +zcard +zcount +zrange +zrangebyscore +get +xlen +xinfo|groups +xinfo|stream +xrange +xpending +type +subscribe +unsubscribe \
-                   +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan +time";
-
 #[test]
 fn the_least_acl_of_the_readme_is_enough() {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
@@ -112,8 +107,28 @@ fn the_least_acl_of_the_readme_is_enough() {
     for queue in ["l", "z", "s"].into_iter().chain(TABLE.iter().skip(3).map(|entry| entry.name)) {
         assert_eq!(metrics.of("up", queue), Some(1.0), "{queue}: {}", metrics.0);
     }
+    redis.say("LPUSH l 1 2 3");
+    let other = Exporter::start(&format!("{url}/1"), "list:l");
+    assert_eq!(other.wait_polls(2.0).of("length", "l"), Some(0.0), "the number of a database was heeded");
     // Redis itself keeps the list of what was refused.
     assert_eq!(redis.say("ACL LOG"), redis::Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_reading_dies_between_two_polls_too() {
+    let mut redis = Redis::start();
+    redis.say("LPUSH q 1");
+    let exporter = Exporter::start_with(&[
+        ("REDIS_URL", &redis.url()),
+        ("QUEUES", "list:q"),
+        ("POLL_INTERVAL", "4s"),
+        ("STALE_AFTER", "5s"),
+        ("RATE_WINDOW", "20s"),
+    ]);
+    exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(1.0));
+    redis.kill();
+    let metrics = exporter.wait("nothing is left", |metrics| metrics.readings("q") == 0);
+    assert!(metrics.polls() < 3.0, "only the third poll took it down");
 }
 
 #[test]

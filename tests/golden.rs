@@ -3,7 +3,7 @@
 
 use queue_exporter::curve::Age;
 use queue_exporter::flow::{Count, Counts, Totals};
-use queue_exporter::layout::{Globals, Observation};
+use queue_exporter::layout::{Beyond, Globals, Observation};
 use queue_exporter::metrics::{LIBRARY_FAMILIES, QUEUE_FAMILIES, Stats, encode};
 use queue_exporter::reader::LibraryName;
 use queue_exporter::reads::ReadError;
@@ -46,6 +46,7 @@ fn snapshot() -> Snapshot {
     let seen = Observation {
         length: Some(7),
         in_flight: Some(2),
+        beyond: Beyond::Nothing,
         due: Some(1),
         delayed: Some(3),
         retrying: Some(4),

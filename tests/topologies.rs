@@ -5,7 +5,7 @@ mod support;
 
 use std::process::{Child, Command, Stdio};
 use support::authority::Authority;
-use support::{Exporter, Redis, free_port, kill, wait_for};
+use support::{ACL, Exporter, Redis, free_port, kill, wait_for};
 
 #[test]
 fn tls_with_a_client_certificate_that_is_trusted_and_not_otherwise() {
@@ -106,7 +106,10 @@ fn a_failover_by_sentinel_is_followed() {
         seen.iter().any(|replica| replica.get("master-link-status").is_some_and(|status| status == "ok")).then_some(())
     };
     wait_for("the sentinel knows the replica", ask);
-    let url = format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main");
+    // The first of the Sentinels says nothing, ever.
+    let silent = Redis::start();
+    silent.signal("STOP");
+    let url = format!("redis-sentinel://127.0.0.1:{}?sentinelServiceName=main&node=127.0.0.1:{port}", silent.port);
     let exporter = Exporter::start(&url, "list:q");
     exporter.wait("the queue is read", |metrics| metrics.of("length", "q") == Some(2.0));
     wait_for("the replica has it all", || (second.say("LLEN q") == redis::Value::Int(2)).then_some(()));
@@ -169,7 +172,9 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
     on_cluster(&nodes, "LPUSH queue:mail {}");
     queues.extend(["asynq:*?exclude=x", "bullmq:mail?prefix={app}&name=bullmq", "rq:mail?name=rq"].map(String::from));
     queues.extend(["sidekiq:mail?name=sidekiq", "saq:*"].map(String::from));
-    let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
+    nodes.iter().for_each(|node| drop(node.say(ACL)));
+    let [first, second] = [0, 1].map(|node| format!("127.0.0.1:{}", nodes[node].port));
+    let url = format!("redis-cluster://exporter:secret@{first}?node={second}");
     let exporter = Exporter::start(&url, &queues.join(","));
     let metrics = exporter.wait("all nodes are read", |metrics| {
         names.iter().all(|name| metrics.of("length", name) == Some(2.0))
@@ -183,7 +188,7 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
     assert!(metrics.of("oldest_job_age_seconds", "rq").is_some());
     let refused = metrics.value("queue_exporter_poll_errors_total{kind=\"mismatch\"}");
     assert!(refused.is_some_and(|count| count > 0.0), "queues can't be found by their keys in a Cluster");
-    let wait_split = |what: &str, silent: usize| {
+    let wait_split = |exporter: &Exporter, what: &str, silent: usize| {
         exporter.wait(what, |metrics| {
             names.iter().zip(&homes).all(|(name, home)| match *home == silent {
                 true => metrics.of("up", name) == Some(0.0) && metrics.readings(name) == 0,
@@ -191,14 +196,20 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
             })
         })
     };
-    nodes[2].signal("STOP");
-    wait_split("the other nodes are read on", 2);
-    nodes[2].signal("CONT");
-    wait_split("the silent node is read again", usize::MAX);
+    // The first one is that of the URL, and has slot 0.
+    for silent in [2, 0] {
+        nodes[silent].signal("STOP");
+        wait_split(&exporter, "the other nodes are read on", silent);
+        let started_since = Exporter::start(&url, &queues.join(","));
+        wait_split(&started_since, "one that starts now reads them, too", silent);
+        nodes[silent].signal("CONT");
+        wait_split(&exporter, "the silent node is read again", usize::MAX);
+        wait_split(&started_since, "by both", usize::MAX);
+    }
+    let refused = |node: &Redis| node.say("ACL LOG") != redis::Value::Array(Vec::new());
+    assert!(!nodes.iter().any(refused), "the README's user may not do all that is needed");
 }
 
-/// A slot goes to another node as redis-cli moves it: announced, key by key, settled. While its one key is on the way readings are true or
-/// absent, and the queues of other slots are untouched.
 /// How often the nodes were asked for the map of slots.
 fn looks_at_the_map(nodes: &[Redis]) -> u64 {
     let told = |node: &Redis| -> u64 {
@@ -222,6 +233,8 @@ fn the_map_of_slots_is_not_looked_at_again_while_all_is_well() {
     assert_eq!(looks_at_the_map(&nodes), before);
 }
 
+/// A slot goes to another node as redis-cli moves it: announced, key by key, settled. While its one key is on the way readings are true or
+/// absent, and the queues of other slots are untouched.
 #[test]
 fn a_slot_that_moves_is_followed() {
     let nodes = start_cluster();

@@ -8,6 +8,7 @@
 use super::due_set::{DueSet, DueSetSeen};
 use super::{Observation, Options};
 use crate::curve::Age;
+use crate::flow::Count;
 use crate::reads::{Ask, Read, ReadError, Replies};
 use crate::times;
 use bytes::Bytes;
@@ -159,7 +160,7 @@ impl Seen {
             observation.counts.processed = Some(processed).into();
             // What came is what is done, in flight or still there.
             let still = observation.length.map(|length| length + self.in_flight.unwrap_or(0));
-            observation.counts.arrivals = still.map(|still| still + processed).into();
+            observation.counts.arrivals = still.map_or(Count::Unknown, |still| Count::Sum(still + processed));
             observation.counts.gap = false;
         }
         if self.failed.is_some() {

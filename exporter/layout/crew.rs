@@ -1,7 +1,8 @@
 //! The workers of a library that keeps what each of them is at under a key of its own.
 //!
 //! The library's register of workers is read at each look; their own keys a [`BATCH`] at a time, those read longest ago
-//! first, for a worker writes them every 5 to 10 s only. Workers beyond [`MOST`] are left out, and counted.
+//! first, for a worker writes them every 5 to 10 s only. Until each was read once nothing is said of a queue. Workers beyond
+//! [`MOST`] are left out, and counted.
 //!
 //! Cost of a look: SCARD, SSCAN of up to [`MOST`] members, and the worker's reads for up to [`BATCH`] of them.
 
@@ -94,5 +95,10 @@ impl<R> Crew<R> {
     /// Workers without a report: beyond the most that are followed, or not come to yet.
     pub fn left_out(&self) -> u64 {
         self.left_out + self.reports.values().filter(|report| report.is_none()).count() as u64
+    }
+
+    /// Whether all that are followed have given a report: before, sums of them say nothing.
+    pub fn is_read(&self) -> bool {
+        self.reports.values().all(Option::is_some)
     }
 }

@@ -34,7 +34,7 @@ mod unacked;
 mod zset;
 
 pub use options::Options;
-pub use overview::{Around, Globals, Overview};
+pub use overview::{Around, Beyond, Globals, Overview};
 pub use register::{Finder, Register};
 
 use crate::curve::Age;
@@ -161,6 +161,8 @@ pub struct Observation {
     pub length: Option<u64>,
     /// Jobs taken and not finished.
     pub in_flight: Option<u64>,
+    /// How many more of these there may be.
+    pub beyond: Beyond,
     /// Delayed or retrying jobs whose time has come but that still sit in their set.
     pub due: Option<u64>,
     /// Jobs whose time has not come.
@@ -190,6 +192,7 @@ impl Default for Observation {
         Self {
             length: None,
             in_flight: None,
+            beyond: Beyond::Nothing,
             due: None,
             delayed: None,
             retrying: None,

@@ -29,6 +29,8 @@ pub trait Overview: Send {
 pub struct Around {
     /// Jobs taken and not finished.
     pub in_flight: Option<u64>,
+    /// How many more they may be.
+    pub beyond: Beyond,
     /// Jobs in flight by the keys, whose worker is dead.
     pub abandoned: Option<u64>,
     /// Live worker processes.
@@ -37,10 +39,36 @@ pub struct Around {
     pub slots: Option<u64>,
 }
 
+/// Jobs in flight that may be there beside those that were seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Beyond {
+    /// All were seen, or the layout sees none at all.
+    #[default]
+    Nothing,
+    /// So many at most.
+    AtMost(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Beyond {
+    /// What so many left out may be.
+    #[must_use]
+    pub fn at_most(left_out: u64) -> Self {
+        if left_out == 0 { Self::Nothing } else { Self::AtMost(left_out) }
+    }
+}
+
 impl Around {
+    /// Of a library of which nothing could be read.
+    pub const UNREAD: Self =
+        Self { in_flight: None, beyond: Beyond::Unknown, abandoned: None, consumers: None, slots: None };
+
     /// Adds it to an observation that does not know better.
     pub fn add_to(self, observation: &mut Observation) {
-        observation.in_flight = observation.in_flight.or(self.in_flight);
+        if observation.in_flight.is_none() {
+            (observation.in_flight, observation.beyond) = (self.in_flight, self.beyond);
+        }
         observation.abandoned = observation.abandoned.or(self.abandoned);
         observation.consumers = observation.consumers.or(self.consumers);
         observation.slots = observation.slots.or(self.slots);

@@ -9,7 +9,7 @@
 
 use super::crew::Crew;
 use super::join;
-use super::overview::{Around, Globals, Overview};
+use super::overview::{Around, Beyond, Globals, Overview};
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies};
 use crate::times;
@@ -81,6 +81,9 @@ impl Overview for Workers {
     }
 
     fn around(&self, queue: &[u8]) -> Around {
+        if !self.crew.is_read() {
+            return Around::UNREAD;
+        }
         let (mut in_flight, mut abandoned, mut consumers) = (0, 0, 0);
         for (name, worker) in self.crew.reports() {
             let runs = worker.queue.as_ref().is_some_and(|running| running.as_bytes() == queue);
@@ -90,7 +93,8 @@ impl Overview for Workers {
         }
         // One job at a time.
         let (in_flight, consumers) = (Some(in_flight), Some(consumers));
-        Around { in_flight, abandoned: Some(abandoned), consumers, slots: consumers }
+        let beyond = Beyond::at_most(self.crew.left_out());
+        Around { in_flight, beyond, abandoned: Some(abandoned), consumers, slots: consumers }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use super::crew::Crew;
 use super::join;
-use super::overview::{Around, Globals, Overview};
+use super::overview::{Around, Beyond, Globals, Overview};
 use super::timed::Timed;
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies, Reply, bytes_of};
@@ -116,10 +116,14 @@ impl Overview for Processes {
     }
 
     fn around(&self, queue: &[u8]) -> Around {
+        if !self.crew.is_read() {
+            return Around::UNREAD;
+        }
         let sums =
             std::str::from_utf8(queue).ok().and_then(|queue| self.queues.get(queue)).copied().unwrap_or_default();
         Around {
             in_flight: Some(sums.in_flight),
+            beyond: if self.crew.left_out() == 0 { Beyond::Nothing } else { Beyond::Unknown },
             consumers: Some(sums.consumers),
             slots: Some(sums.slots),
             ..Around::default()

@@ -4,13 +4,13 @@
 //! It holds running jobs where `acks_late` is on, jobs fetched ahead, and jobs with an ETA that wait in a worker's memory.
 //! A message's routing key says which queue it came from, where the queue is bound by its own name, as Celery's are unless
 //! told otherwise. A tag's message never changes: each is fetched once, [`BATCH`] a look at most and no longer than
-//! [`LONGEST`] bytes, among the [`TAGS`] delivered longest ago. What is left out is counted; while something is, the queues'
-//! numbers are the least that can be.
+//! [`LONGEST`] bytes, among the [`TAGS`] delivered longest ago. Until all of these were fetched the queues' numbers are
+//! absent. What is left out is counted; while something is, the queues' numbers are the least that can be.
 //!
 //! Cost of a look: HLEN and ZRANGE of up to [`TAGS`] tags; HSTRLEN and HGET in two more rounds for each new tag.
 
 use super::join;
-use super::overview::{Around, Globals, Overview};
+use super::overview::{Around, Beyond, Globals, Overview};
 use crate::fifo::Look;
 use crate::reads::{Ask, Read, ReadError, Replies, bytes_of};
 use bytes::Bytes;
@@ -32,8 +32,12 @@ struct Unacked {
     counts: HashMap<Bytes, u64>,
     stage: Stage,
     total: u64,
-    /// Beyond the caps of this look.
+    /// Beyond the [`TAGS`] that are followed.
     beyond: u64,
+    /// Beyond the [`BATCH`] of this look.
+    unread: u64,
+    /// Messages that do not say which queue they are of.
+    untold: u64,
 }
 
 #[derive(Default)]
@@ -55,6 +59,8 @@ pub(super) fn build(prefix: &Bytes) -> Box<dyn Overview> {
         stage: Stage::Tags,
         total: 0,
         beyond: 0,
+        unread: 0,
+        untold: 0,
     })
 }
 
@@ -82,13 +88,13 @@ impl Overview for Unacked {
                 let tags: Vec<Bytes> = bytes_of(replies.array()?).into_iter().step_by(2).collect();
                 let mut before = std::mem::take(&mut self.queues);
                 let mut new = Vec::new();
-                self.beyond = self.total.saturating_sub(tags.len() as u64);
+                (self.beyond, self.unread) = (self.total.saturating_sub(tags.len() as u64), 0);
                 for tag in tags {
                     match before.remove_entry(&tag) {
                         Some((tag, queue)) => drop(self.queues.insert(tag, queue)),
                         // Copied, for the reply shares its memory with the whole batch of replies.
                         None if new.len() < BATCH => new.push(Bytes::copy_from_slice(&tag)),
-                        None => self.beyond += 1,
+                        None => self.unread += 1,
                     }
                 }
                 Stage::Lengths(new)
@@ -122,13 +128,17 @@ impl Overview for Unacked {
         for queue in self.queues.values().flatten() {
             *self.counts.entry(queue.clone()).or_default() += 1;
         }
-        let untold = self.queues.values().filter(|queue| queue.is_none()).count() as u64;
-        let (in_flight, left_out) = (Some(self.total), Some(self.beyond + untold));
+        self.untold = self.queues.values().filter(|queue| queue.is_none()).count() as u64;
+        let (in_flight, left_out) = (Some(self.total), Some(self.beyond + self.unread + self.untold));
         Ok(Some(Globals { in_flight, in_flight_left_out: left_out, ..Globals::default() }))
     }
 
     fn around(&self, queue: &[u8]) -> Around {
-        Around { in_flight: Some(self.counts.get(queue).copied().unwrap_or(0)), ..Around::default() }
+        if self.unread > 0 {
+            return Around::UNREAD;
+        }
+        let in_flight = Some(self.counts.get(queue).copied().unwrap_or(0));
+        Around { in_flight, beyond: Beyond::at_most(self.beyond + self.untold), ..Around::default() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The connection to Redis.
 //!
-//! fred finds out where to read: it understands the URL, follows Sentinel and Cluster, and subscribes. The reads themselves go
-//! over a [`Link`] of our own to each node, for fred does work for each command: with it a poll took this program twice the CPU.
+//! fred understands the URL, and subscribes. The reads go over a [`Link`] of our own to each node, for fred does work for each
+//! command: with it a poll took this program twice the CPU. Where to read is asked of all Sentinels, or nodes of a Cluster, at once
+//! ([`place`]): fred asks one after the other, and wants every node of a Cluster to be there.
 //!
 //! All reads of one slice of a poll go to each Redis node in one write, so a slice is one round trip. The atomic reads of
 //! [`GROUP`] queues share one MULTI/EXEC; where Redis refuses to queue one of them it refuses all, and such a group is read
@@ -11,10 +12,10 @@
 //!
 //! A connection that gave no answer at all is dropped and made anew at the next poll: that reads a rotated password or
 //! certificate, resolves names again, and leaves nothing of the old state behind. Within a cluster this goes for the link to
-//! the node at fault; fred looks at the map of slots again meanwhile, and reconnects to single nodes by itself, without end,
-//! after 0.1 to 1 s with jitter.
+//! the node at fault, and the map of slots is looked at again meanwhile.
 
 mod link;
+mod place;
 pub mod resp;
 mod settings;
 mod watcher;
@@ -22,15 +23,15 @@ mod watcher;
 use crate::config::{RedisConfig, Timeouts};
 use crate::reads::{Asks, Read, ReadError, Reply, Request};
 use bytes::Bytes;
-use fred::error::{Error, ErrorKind};
-use fred::prelude::*;
+use fred::types::Builder;
 use fred::types::config::{Server, ServerConfig, TlsConnector};
 use futures_util::future::join_all;
 use link::{Link, Login};
+use place::{Cluster, Place, primary};
 use resp::Batch;
 use settings::settings;
 use std::collections::HashMap;
-use tokio::task::JoinHandle;
+use std::sync::Arc;
 use tracing::{Instrument, debug_span};
 use watcher::Watcher;
 
@@ -61,61 +62,9 @@ struct Found {
 pub struct Connection {
     place: Place,
     links: HashMap<Server, Link>,
-    login: Login,
+    login: Arc<Login>,
     watcher: Option<Watcher>,
     timeouts: Timeouts,
-}
-
-/// Where the keys are.
-enum Place {
-    /// All at one server.
-    Server(Server),
-    /// Each at the node that has its slot.
-    Cluster(Cluster),
-}
-
-/// fred's view of a cluster, or of what a Sentinel watches.
-struct Cluster {
-    client: Client,
-    task: JoinHandle<Result<(), Error>>,
-    /// A new look at the map of slots.
-    refresh: Option<JoinHandle<()>>,
-}
-
-impl Cluster {
-    async fn open(builder: &Builder, timeouts: Timeouts) -> Result<Self, ReadError> {
-        let client = builder.build().map_err(|error| ReadError::NoAnswer(error.to_string()))?;
-        // fred has a bound for each step of connecting; this one is for all of them.
-        let task = tokio::time::timeout(timeouts.connect, client.init()).await;
-        let task = task.map_err(|_| ReadError::NoAnswer("connecting timed out".into()))?.map_err(refusal)?;
-        Ok(Self { client, task, refresh: None })
-    }
-
-    /// Looks at the map of slots again, unless it is being looked at.
-    fn refresh(&mut self) {
-        if self.refresh.as_ref().is_none_or(JoinHandle::is_finished) {
-            let client = self.client.clone();
-            self.refresh = Some(tokio::spawn(async move {
-                if let Err(error) = client.sync_cluster().await {
-                    tracing::debug!(%error, "the cluster's slots are not known anew");
-                }
-            }));
-        }
-    }
-}
-
-impl Drop for Cluster {
-    /// Closes the sockets at once: a QUIT to a server that does not answer would wait.
-    fn drop(&mut self) {
-        self.task.abort();
-        self.refresh.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// The primary that a Sentinel names.
-async fn primary(builder: &Builder, timeouts: Timeouts) -> Result<Server, ReadError> {
-    let sentinel = Cluster::open(builder, timeouts).await?;
-    sentinel.client.sentinel_primary().ok_or_else(|| ReadError::NoAnswer("no Sentinel names a primary".into()))
 }
 
 /// Checks the settings as far as that goes without a connection.
@@ -132,7 +81,7 @@ impl Connection {
     /// # Errors
     /// [`ReadError::Login`] where Redis refuses the login, else [`ReadError::NoAnswer`].
     pub async fn open(config: &RedisConfig, notify: &[Bytes]) -> Result<Self, ReadError> {
-        let settings = settings(config).map_err(ReadError::NoAnswer)?;
+        let mut settings = settings(config).map_err(ReadError::NoAnswer)?;
         let server = settings.server.clone();
         let login = Login {
             tls: settings.tls.as_ref().map(|tls| match &tls.connector {
@@ -142,19 +91,16 @@ impl Connection {
             password: settings.password.clone(),
             database: settings.database.unwrap_or(0),
         };
+        let login = Arc::new(login);
         let timeouts = config.timeouts;
-        let mut builder = Builder::from_config(settings);
-        builder.with_connection_config(|connection| {
-            connection.connection_timeout = timeouts.connect;
-            connection.internal_command_timeout = timeouts.connect;
-            connection.disable_cluster_health_check = true;
-        });
         let place = match server {
             ServerConfig::Centralized { server } => Place::Server(server),
-            ServerConfig::Sentinel { .. } => Place::Server(primary(&builder, timeouts).await?),
-            ServerConfig::Clustered { .. } => {
-                builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 1_000, 2));
-                Place::Cluster(Cluster::open(&builder, timeouts).await?)
+            ServerConfig::Sentinel { hosts, service_name, username, password } => {
+                let login = Login { tls: login.tls.clone(), username, password, database: 0 };
+                Place::Server(primary(&hosts, &service_name, &login, timeouts.connect).await?)
+            }
+            ServerConfig::Clustered { hosts, .. } => {
+                Place::Cluster(Cluster::open(hosts, Arc::clone(&login), timeouts.connect).await?)
             }
         };
         let mut connection = Self { place, links: HashMap::new(), login, watcher: None, timeouts };
@@ -163,6 +109,13 @@ impl Connection {
                 let link = Link::open(server, &connection.login, timeouts.connect).await?;
                 connection.links.insert(server.clone(), link);
                 if !notify.is_empty() {
+                    // At the server that is read.
+                    settings.server = ServerConfig::Centralized { server: server.clone() };
+                    let mut builder = Builder::from_config(settings);
+                    builder.with_connection_config(|connection| {
+                        connection.connection_timeout = timeouts.connect;
+                        connection.internal_command_timeout = timeouts.connect;
+                    });
                     builder.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
                     connection.watcher = Watcher::start(&builder, notify, timeouts.connect).await;
                 }
@@ -187,7 +140,8 @@ impl Connection {
     pub fn is_alive(&mut self) -> bool {
         match &self.place {
             Place::Server(server) => self.links.get_mut(server).is_some_and(Link::is_open),
-            Place::Cluster(cluster) => !cluster.task.is_finished(),
+            // Its links are made anew one by one.
+            Place::Cluster(_) => true,
         }
     }
 
@@ -199,22 +153,15 @@ impl Connection {
 
     /// Reads all that is asked for, in one write to each node. Answers come in the order of the requests, of each the atomic reads first.
     pub async fn read(&mut self, asks: &Asks) -> Vec<Answer> {
-        let slots = match &self.place {
-            Place::Server(_) => None,
-            Place::Cluster(cluster) => cluster.client.cached_cluster_state(),
-        };
-        let servers = match (&self.place, &slots) {
-            (Place::Server(server), _) => vec![server.clone()],
-            (Place::Cluster(_), slots) => slots.as_ref().map(|slots| slots.unique_primary_nodes()).unwrap_or_default(),
-        };
-        // The place in `servers` of the one that has a key.
-        let node = |read: &Read| match &self.place {
-            Place::Server(_) => Some(0),
-            Place::Cluster(_) => {
-                let server = slots.as_ref()?.get_server(slot(read))?;
-                servers.iter().position(|known| known == server)
+        let (servers, slots) = match &mut self.place {
+            Place::Server(server) => (vec![server.clone()], None),
+            Place::Cluster(cluster) => {
+                let slots = cluster.slots().await;
+                (slots.primaries().to_vec(), Some(slots))
             }
         };
+        // The place in `servers` of the one that has a key.
+        let node = |read: &Read| slots.map_or(Some(0), |slots| slots.primary(slot(read)));
         let mut shares: Vec<Share> = servers.iter().map(|_| Share::default()).collect();
         // Of the atomic reads of each request together, and of each plain read.
         let mut places = Vec::with_capacity(asks.size());
@@ -234,7 +181,7 @@ impl Connection {
                 places.push(place);
             }
         }
-        let clustered = self.is_clustered();
+        let clustered = slots.is_some();
         let mut links = std::mem::take(&mut self.links);
         let reads = servers.iter().zip(shares).map(|(server, share)| {
             let link = links.remove(server);
@@ -443,15 +390,4 @@ fn take_group(
         reply => Ok(reply),
     }));
     Ok(())
-}
-
-/// Sorts fred's errors: what the server said, and what is only that it said nothing.
-fn refusal(error: Error) -> ReadError {
-    match error.kind() {
-        ErrorKind::Auth => ReadError::Login(error.details().to_string()),
-        ErrorKind::Unknown | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::Cluster => {
-            ReadError::Refused(error.details().to_string())
-        }
-        _ => ReadError::NoAnswer(settings::of_tls(error.details()).unwrap_or(error.details()).to_string()),
-    }
 }

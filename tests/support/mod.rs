@@ -32,6 +32,11 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The user of the README's ACL SETUSER line.
+pub const ACL: &str = "ACL SETUSER exporter on >secret ~* resetchannels &__keyspace@* -@all +ping +select +cluster|slots +info +client|id +multi \
+                   +exec +llen +lrange +lpos +zcard +zcount +zrange +zrangebyscore +get +xlen +xinfo|groups +xinfo|stream +xrange +xpending +type +subscribe +unsubscribe \
+                   +getrange +exists +hlen +hget +hmget +hstrlen +hvals +scard +sscan +scan +time";
+
 /// A redis-server of the test's own.
 pub struct Redis {
     child: Child,
