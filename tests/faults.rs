@@ -131,6 +131,19 @@ fn a_reading_dies_between_two_polls_too() {
     assert!(metrics.polls() < 3.0, "only the third poll took it down");
 }
 
+/// Of a library whose main key may have two types.
+#[test]
+fn a_key_of_a_wrong_type_beside_the_main_one_is_told_as_that() {
+    let redis = Redis::start();
+    redis.say("LPUSH huey.redis.q job");
+    redis.say("SET huey.schedule.q text");
+    let exporter = Exporter::start(&redis.url(), "huey:q");
+    let metrics = exporter.wait_polls(3.0);
+    let errors = |kind: &str| metrics.value(&format!("queue_exporter_poll_errors_total{{kind=\"{kind}\"}}"));
+    assert_eq!(metrics.of("up", "q"), Some(0.0));
+    assert!(errors("wrong_type") >= Some(2.0) && errors("unexpected_answer") == Some(0.0), "{}", metrics.0);
+}
+
 #[test]
 fn a_refused_command_is_a_refusal_of_its_queues_only() {
     let redis = Redis::start();

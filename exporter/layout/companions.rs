@@ -160,7 +160,12 @@ impl Seen {
             observation.counts.processed = Some(processed).into();
             // What came is what is done, in flight or still there.
             let still = observation.length.map(|length| length + self.in_flight.unwrap_or(0));
-            observation.counts.arrivals = still.map_or(Count::Unknown, |still| Count::Sum(still + processed));
+            observation.counts.arrivals = match still {
+                None => Count::Unknown,
+                Some(still) if self.in_flight.is_some() => Count::Total(still + processed),
+                // Those that are taken are nowhere until they are done.
+                Some(still) => Count::Sum(still + processed),
+            };
             observation.counts.gap = false;
         }
         if self.failed.is_some() {

@@ -17,12 +17,14 @@ pub(super) struct Detect {
     ways: [Way; 2],
     kind: Option<&'static str>,
     asked: bool,
+    /// As what it was read in vain at this look, and why.
+    refused: Option<(&'static str, ReadError)>,
 }
 
 impl Detect {
     /// The first way is how a key that does not exist is read.
     pub fn boxed(key: Bytes, ways: [Way; 2]) -> Box<dyn Layout> {
-        Box::new(Self { key, ways, kind: None, asked: false })
+        Box::new(Self { key, ways, kind: None, asked: false, refused: None })
     }
 
     fn way(&mut self) -> Option<&mut Box<dyn Layout>> {
@@ -50,9 +52,9 @@ impl Layout for Detect {
             let Some(layout) = self.way() else { return Ok(None) };
             let result = layout.answer(replies, look);
             return match result {
-                // It has become another since the last look.
+                // It has become another since the last look, or a key beside it is of a wrong type.
                 Err(error) if error.kind() == "wrong_type" => {
-                    self.kind = None;
+                    self.refused = self.kind.take().map(|kind| (kind, error));
                     Ok(None)
                 }
                 result => result,
@@ -74,6 +76,9 @@ impl Layout for Detect {
                 )));
             }
         };
-        Ok(None)
+        match self.refused.take() {
+            Some((kind, error)) if self.kind == Some(kind) => Err(error),
+            _ => Ok(None),
+        }
     }
 }

@@ -15,6 +15,8 @@ use tonic::transport::server::Connected;
 
 /// Connections at once: KEDA has one for all of its ScaledObjects.
 const CONNECTIONS: usize = 256;
+/// How long a client may take to say something.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 
 /// Connections as they come; handshakes go on beside one another, each within its time.
 pub fn incoming(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = io::Result<Link>> {
@@ -39,6 +41,10 @@ pub fn incoming(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = i
             let _ = stream.set_nodelay(true);
             let (ready, tls) = (ready.clone(), tls.clone());
             tokio::spawn(async move {
+                // A client that says nothing holds no seat: gRPC's speak first, with or without TLS.
+                if tokio::time::timeout(FIRST_WORD, stream.readable()).await.is_err() {
+                    return tracing::debug!("a gRPC client said nothing");
+                }
                 let stream = match tls {
                     None => Wire::Plain(stream),
                     Some(tls) => match tls.accept(stream).await {

@@ -16,9 +16,9 @@ pub struct Plane {
     pub logs: PathBuf,
     pub bin: PathBuf,
     pub api: Process,
-    _controllers: Process,
-    _scheduler: Process,
-    _etcd: Process,
+    controllers: Process,
+    scheduler: Process,
+    etcd: Process,
 }
 
 /// How it is to run.
@@ -101,7 +101,12 @@ impl Plane {
         let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
         let shown = kubeconfig.display().to_string();
-        wait_for("the API server answers", 60, async || client.apiserver_version().await.context("version")).await?;
+        // The controllers give up where it is not whole within 10 s of their start.
+        wait_for("the API server is ready", 90, async || {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            client.request_text(request).await.context("/readyz")
+        })
+        .await?;
 
         let arguments = [
             format!("--kubeconfig={shown}"),
@@ -125,17 +130,14 @@ impl Plane {
             "--leader-elect=false".into(),
         ];
         let scheduler = Process::start(&logs, "kube-scheduler", &options.bin.join("kube-scheduler"), &arguments, &[])?;
-        Ok(Self {
-            client,
-            kubeconfig,
-            pki,
-            logs,
-            bin: options.bin.into(),
-            api,
-            _controllers: controllers,
-            _scheduler: scheduler,
-            _etcd: etcd,
-        })
+        Ok(Self { client, kubeconfig, pki, logs, bin: options.bin.into(), api, controllers, scheduler, etcd })
+    }
+
+    /// Fails where a part of it has ended: nothing that is asserted would be of the chart's making.
+    pub fn check(&mut self) -> Result<()> {
+        [&mut self.etcd, &mut self.api, &mut self.controllers, &mut self.scheduler]
+            .into_iter()
+            .try_for_each(Process::check)
     }
 
     /// The path of one of the certificates' files.

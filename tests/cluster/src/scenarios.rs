@@ -74,6 +74,7 @@ impl Record {
 
 /// Runs one scenario by its name.
 pub async fn run(world: &mut World, name: &str, trigger: &str) -> Result<Record> {
+    world.plane.check()?;
     let stage = match name {
         "documented" => documented::documented(world).await,
         "burst" => burst(world, trigger).await,
