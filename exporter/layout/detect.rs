@@ -48,6 +48,8 @@ impl Layout for Detect {
     }
 
     fn answer(&mut self, replies: &mut Replies, look: Look) -> Result<Option<Observation>, ReadError> {
+        // Of this look alone, however it ends.
+        let refused = self.refused.take();
         if !self.asked {
             let Some(layout) = self.way() else { return Ok(None) };
             let result = layout.answer(replies, look);
@@ -76,7 +78,7 @@ impl Layout for Detect {
                 )));
             }
         };
-        match self.refused.take() {
+        match refused {
             Some((kind, error)) if self.kind == Some(kind) => Err(error),
             _ => Ok(None),
         }
