@@ -34,7 +34,7 @@ The load, one of:
 
 What is around it:
   --start 20s..60s    from a pod's creation until it takes jobs: with its image, and a node for it
-  --scrape 5s         how often Prometheus scrapes        --lag 0s     how much older what KEDA reads is
+  --lag 0s            how old what KEDA reads is          --scrape 5s  how often Prometheus scrapes, with trigger: prometheus
   --kubernetes 1.35   before 1.35 an HPA leaves the last tenth alone
   --busy-cpu 1.0      the share of its CPU request that a busy worker uses; cpuUtilization is left out unless set
   --spot-losses 0.05  how often an hour a spot node is called back: 0
