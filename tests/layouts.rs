@@ -4,7 +4,7 @@
 mod support;
 
 use std::time::{SystemTime, UNIX_EPOCH};
-use support::{Exporter, Metrics, Redis, load_fixture};
+use support::{Exporter, Metrics, Redis, load_fixture, wait_for};
 
 fn now_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1e3
@@ -287,6 +287,31 @@ fn a_list_that_drains_between_polls_is_a_gap_unless_someone_counts() {
         metrics.of("arrival_rate", "counted").is_some() && metrics.of("arrival_rate", "told").is_some()
     });
     assert_eq!(rates.of("arrival_rate", "plain"), None);
+}
+
+#[test]
+fn a_subscription_that_ends_is_taken_up_again() {
+    let redis = Redis::start();
+    redis.say("CONFIG SET notify-keyspace-events Kl");
+    let exporter = Exporter::start(&redis.url(), "list:told?notify=true");
+    let drain = |jobs: u64| {
+        for job in 0..jobs {
+            redis.run(&["LPUSH", "told", &job.to_string()]);
+            redis.say("RPOP told");
+        }
+    };
+    drain(20);
+    exporter.wait("they are counted", |metrics| metrics.of("processed_total", "told") == Some(20.0));
+    redis.say("CLIENT KILL TYPE pubsub");
+    wait_for("it is there again", || (redis.say("PUBSUB NUMSUB __keyspace@0__:told") != nobody()).then_some(()));
+    let before = exporter.wait_polls(2.0).of("processed_total", "told").unwrap();
+    drain(30);
+    exporter.wait("so are these", |metrics| metrics.of("processed_total", "told") == Some(before + 30.0));
+}
+
+/// What PUBSUB NUMSUB says where nobody listens.
+fn nobody() -> redis::Value {
+    redis::Value::Array(vec![redis::Value::BulkString(b"__keyspace@0__:told".to_vec()), redis::Value::Int(0)])
 }
 
 #[test]

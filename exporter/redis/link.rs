@@ -111,6 +111,30 @@ impl Link {
         self.batch = batch;
     }
 
+    /// Sends commands, and waits for no reply.
+    ///
+    /// # Errors
+    /// [`ReadError::NoAnswer`] where they can't be sent.
+    pub async fn say(&mut self, batch: &Batch) -> Result<(), ReadError> {
+        self.stream.write_all(batch.bytes()).await.map_err(silence)?;
+        self.stream.flush().await.map_err(silence)
+    }
+
+    /// The next of what the server says by itself. Nothing is lost where it is no longer waited for.
+    ///
+    /// # Errors
+    /// As [`Link::exchange`].
+    pub async fn hear(&mut self, decoder: &mut Decoder) -> Result<Reply, ReadError> {
+        loop {
+            if let Some(reply) = decoder.next(&mut self.buffer)? {
+                return Ok(reply);
+            }
+            if self.stream.read_buf(&mut self.buffer).await.map_err(silence)? == 0 {
+                return Err(hung_up());
+            }
+        }
+    }
+
     /// Sends commands, and returns their replies in order.
     ///
     /// # Errors
@@ -133,7 +157,7 @@ impl Link {
                             buffer.reserve(CHUNK);
                         }
                         if reader.read_buf(buffer).await.map_err(silence)? == 0 {
-                            return Err(ReadError::NoAnswer("the server has closed the connection".into()));
+                            return Err(hung_up());
                         }
                     }
                 }
@@ -147,6 +171,10 @@ impl Link {
         }
         replies
     }
+}
+
+fn hung_up() -> ReadError {
+    ReadError::NoAnswer("the server has closed the connection".into())
 }
 
 /// Whether the server has no room for one more client: said in place of any reply, before it hangs up.

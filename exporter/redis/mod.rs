@@ -1,7 +1,7 @@
 //! The connection to Redis.
 //!
-//! fred understands the URL, and subscribes. The reads go over a [`Link`] of our own to each node, for fred does work for each
-//! command: with it a poll took this program twice the CPU. Where to read is asked of all Sentinels, or nodes of a Cluster, at once
+//! fred understands the URL. All else goes over a [`Link`] of our own to each node, for fred does work for each command: with it
+//! a poll took this program twice the CPU. Where to read is asked of all Sentinels, or nodes of a Cluster, at once
 //! ([`place`]): fred asks one after the other, and wants every node of a Cluster to be there.
 //!
 //! All reads of one slice of a poll go to each Redis node in one write, so a slice is one round trip. The atomic reads of
@@ -23,7 +23,6 @@ mod watcher;
 use crate::config::{RedisConfig, Timeouts};
 use crate::reads::{Asks, Read, ReadError, Reply, Request};
 use bytes::Bytes;
-use fred::types::Builder;
 use fred::types::config::{Server, ServerConfig, TlsConnector};
 use futures_util::future::join_all;
 use link::{Link, Login};
@@ -37,8 +36,6 @@ use watcher::Watcher;
 
 /// Queues that share one MULTI/EXEC: it holds Redis for about 50 us, and saves two commands a queue.
 const GROUP: usize = 32;
-/// Events that may be on their way before one is lost, and with it a subscription's count.
-const EVENTS: usize = 65_536;
 
 /// A reply, or why there is none.
 type Answer = Result<Reply, ReadError>;
@@ -81,19 +78,18 @@ impl Connection {
     /// # Errors
     /// [`ReadError::Login`] where Redis refuses the login, else [`ReadError::NoAnswer`].
     pub async fn open(config: &RedisConfig, notify: &[Bytes]) -> Result<Self, ReadError> {
-        let mut settings = settings(config).map_err(ReadError::NoAnswer)?;
-        let server = settings.server.clone();
+        let settings = settings(config).map_err(ReadError::NoAnswer)?;
         let login = Login {
-            tls: settings.tls.as_ref().map(|tls| match &tls.connector {
-                TlsConnector::Rustls(connector) => connector.clone(),
+            tls: settings.tls.map(|tls| match tls.connector {
+                TlsConnector::Rustls(connector) => connector,
             }),
-            username: settings.username.clone(),
-            password: settings.password.clone(),
+            username: settings.username,
+            password: settings.password,
             database: settings.database.unwrap_or(0),
         };
         let login = Arc::new(login);
         let timeouts = config.timeouts;
-        let place = match server {
+        let place = match settings.server {
             ServerConfig::Centralized { server } => Place::Server(server),
             ServerConfig::Sentinel { hosts, service_name, username, password } => {
                 let login = Login { tls: login.tls.clone(), username, password, database: 0 };
@@ -109,15 +105,7 @@ impl Connection {
                 let link = Link::open(server, &connection.login, timeouts.connect).await?;
                 connection.links.insert(server.clone(), link);
                 if !notify.is_empty() {
-                    // At the server that is read.
-                    settings.server = ServerConfig::Centralized { server: server.clone() };
-                    let mut builder = Builder::from_config(settings);
-                    builder.with_connection_config(|connection| {
-                        connection.connection_timeout = timeouts.connect;
-                        connection.internal_command_timeout = timeouts.connect;
-                    });
-                    builder.with_performance_config(|performance| performance.broadcast_channel_capacity = EVENTS);
-                    connection.watcher = Watcher::start(&builder, notify, timeouts.connect).await;
+                    connection.watcher = Watcher::start(server, &connection.login, notify, timeouts.connect).await;
                 }
             }
             // Each node tells of its own keys only, and which node that is can change.
@@ -139,7 +127,10 @@ impl Connection {
     #[must_use]
     pub fn is_alive(&mut self) -> bool {
         match &self.place {
-            Place::Server(server) => self.links.get_mut(server).is_some_and(Link::is_open),
+            Place::Server(server) => {
+                let listens = self.watcher.as_ref().is_none_or(Watcher::is_alive);
+                listens && self.links.get_mut(server).is_some_and(Link::is_open)
+            }
             // Its links are made anew one by one.
             Place::Cluster(_) => true,
         }
