@@ -18,7 +18,7 @@ STATIC := $(shell uname -m)-unknown-linux-musl
 IMAGE ?= queue-exporter:0.1.0
 CYCLONEDX_VERSION := 0.5.9
 
-.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-killed e2e-activation pictures cluster test-libraries lint bench bench-libraries soak churn suite golden fuzz image tools chart-tools static fuzz-tools
+.PHONY: help demo test test-pages e2e e2e-smoke e2e-latency e2e-killed e2e-activation pictures cluster test-libraries test-servers lint bench bench-libraries soak churn suite golden fuzz image tools chart-tools static fuzz-tools
 
 help: ## lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,16 @@ test-libraries: ## real workers of nine libraries, each for LIVE_SECONDS (60), a
 	@tests/setup.sh redis-server gcc python3 nodejs npm ruby-sidekiq
 	tests/live/setup.sh .cache/live
 	LIVE_SECONDS=$(or $(LIVE_SECONDS),60) cargo test --locked --test live -- --ignored --test-threads=1
+
+# Redis 6.0 has not all that the other tests set up, or take for true.
+test-servers: MODELS = --test fifo_model --test libraries --test scaler --test stream_model
+test-servers: ## the tests of what is read, against Redis 6.0 and 8.0 and Valkey 8.1 in place of this machine's Redis
+	tests/servers.sh .cache/servers
+	PATH="$(CURDIR)/.cache/servers/redis-6.0/bin:$$PATH" cargo test --locked $(MODELS) -- --skip recorded_queues
+	for server in redis-8.0 valkey-8.1; do \
+		PATH="$(CURDIR)/.cache/servers/$$server/bin:$$PATH" \
+		cargo test --locked $(MODELS) --test differential --test discovery --test faults --test layouts --test matrix --test topologies || exit; \
+	done
 
 lint: tools ## format, clippy, dependencies; ADVISORIES=1 looks for known vulnerabilities too
 	cargo fmt --check
