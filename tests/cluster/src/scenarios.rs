@@ -22,7 +22,7 @@ pub struct Stage {
 
 /// A scenario's name and what it is about.
 pub const ALL: [(&str, &str); 25] = [
-    ("documented", "docs/kubernetes.md word for word; then a burst with the chart's defaults, as kubectl applies them"),
+    ("documented", "docs/kubernetes.md word for word; then a burst with the chart's defaults"),
     ("burst", "400 jobs on an idle worker: to the maximum, all done, back to the minimum, none killed"),
     ("band", "between the two depths nothing changes; over and under them it does"),
     ("long-jobs", "the queue is empty, four long jobs run: no worker goes until they are done"),

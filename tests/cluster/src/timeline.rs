@@ -38,6 +38,11 @@ impl Drop for Timeline {
 }
 
 impl Timeline {
+    /// Records no more: what comes now is no part of it.
+    pub fn end(&self) {
+        self.task.abort();
+    }
+
     /// Records the list `queue` and its worker.
     pub fn record(world: &World, queue: &str, done: Arc<Done>) -> Self {
         let samples = Arc::new(Mutex::new(Vec::new()));

@@ -15,6 +15,9 @@ helm uninstall --ignore-not-found --namespace newcomer queue-exporter";
 /// The commands of `docs/kubernetes.md`, then a burst on the rendered manifests.
 pub async fn documented(world: &mut World) -> Result<Stage> {
     let outcome = typed(world).await;
+    if let Ok(stage) = &outcome {
+        stage.timeline.end();
+    }
     world.shell(TAKE_AWAY).await.context("cleaning up")?;
     outcome
 }
