@@ -230,6 +230,7 @@ impl Reader {
     async fn read_slices(&mut self, all: bool) -> Result<(), ReadError> {
         self.connect().await?;
         let Some(connection) = &mut self.connection else { return Ok(()) };
+        connection.begin();
         if self.clock.is_due() {
             self.asks.clear();
             self.asks.add(false, |ask| ask.plain.push(Read::Time));

@@ -5,7 +5,7 @@ mod support;
 
 use std::process::{Child, Command, Stdio};
 use support::authority::Authority;
-use support::{ACL, Exporter, Redis, free_port, kill, wait_for};
+use support::{ACL, Exporter, Metrics, Redis, free_port, kill, wait_for};
 
 #[test]
 fn tls_with_a_client_certificate_that_is_trusted_and_not_otherwise() {
@@ -210,6 +210,44 @@ fn a_cluster_is_read_node_by_node_and_a_silent_node_hurts_no_other() {
     }
     let refused = |node: &Redis| node.say("ACL LOG") != redis::Value::Array(Vec::new());
     assert!(!nodes.iter().any(refused), "the README's user may not do all that is needed");
+}
+
+/// More than are read in the time that one node may keep silent, if each part of a look waited for it.
+#[test]
+fn a_silent_node_is_waited_for_once_a_look() {
+    let nodes = start_cluster();
+    let names: Vec<String> = (0..4_000).map(|number| format!("q{number}")).collect();
+    let queues: Vec<String> = names.iter().map(|name| format!("list:{name}")).collect();
+    let url = format!("redis-cluster://127.0.0.1:{}", nodes[0].port);
+    let exporter = Exporter::start_with(&[("REDIS_URL", &url), ("QUEUES", &queues.join(",")), ("MAX_QUEUES", "5000")]);
+    let is_up = |line: &&str| line.starts_with("redis_queue_up{") && line.ends_with(" 1");
+    let up = |metrics: &Metrics| metrics.0.lines().filter(is_up).count();
+    exporter.wait("all are read", |metrics| up(metrics) == names.len());
+    let (first, last) = match nodes[1].say("CLUSTER SLOTS") {
+        redis::Value::Array(ranges) => ranges.iter().find_map(|range| own(range, nodes[1].port)).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut connection = nodes[0].connect();
+    let mut is_there = |name: &&String| {
+        let slot: i64 = redis::cmd("CLUSTER").arg("KEYSLOT").arg(name).query(&mut connection).unwrap();
+        (first..=last).contains(&slot)
+    };
+    let silent = names.iter().filter(|name| is_there(name)).count();
+    assert!(silent > 1_000, "{silent}");
+    nodes[1].signal("STOP");
+    let metrics = exporter.wait("its queues are gone", |metrics| up(metrics) <= names.len() - silent);
+    assert_eq!(up(&metrics), names.len() - silent);
+    assert_eq!(up(&exporter.wait_polls(3.0)), names.len() - silent);
+    nodes[1].signal("CONT");
+}
+
+/// The first and the last slot of a range of CLUSTER SLOTS, where its primary listens on this port.
+fn own(range: &redis::Value, port: u16) -> Option<(i64, i64)> {
+    let redis::Value::Array(range) = range else { return None };
+    let [redis::Value::Int(first), redis::Value::Int(last), redis::Value::Array(node), ..] = range.as_slice() else {
+        return None;
+    };
+    (node.get(1) == Some(&redis::Value::Int(port.into()))).then_some((*first, *last))
 }
 
 /// How often the nodes were asked for the map of slots.

@@ -29,7 +29,7 @@ use link::{Link, Login};
 use place::{Cluster, Place, primary};
 use resp::Batch;
 use settings::settings;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use tracing::{Instrument, debug_span};
 use watcher::Watcher;
@@ -62,6 +62,8 @@ pub struct Connection {
     login: Arc<Login>,
     watcher: Option<Watcher>,
     timeouts: Timeouts,
+    /// Nodes that gave no answer at this look: they are waited for once.
+    silent: HashSet<Server>,
 }
 
 /// Checks the settings as far as that goes without a connection.
@@ -99,7 +101,8 @@ impl Connection {
                 Place::Cluster(Cluster::open(hosts, Arc::clone(&login), timeouts.connect).await?)
             }
         };
-        let mut connection = Self { place, links: HashMap::new(), login, watcher: None, timeouts };
+        let mut connection =
+            Self { place, links: HashMap::new(), login, watcher: None, timeouts, silent: HashSet::new() };
         match &connection.place {
             Place::Server(server) => {
                 let link = Link::open(server, &connection.login, timeouts.connect).await?;
@@ -142,6 +145,11 @@ impl Connection {
         matches!(self.place, Place::Cluster(_))
     }
 
+    /// Starts a look, of one read or more.
+    pub fn begin(&mut self) {
+        self.silent.clear();
+    }
+
     /// Reads all that is asked for, in one write to each node. Answers come in the order of the requests, of each the atomic reads first.
     pub async fn read(&mut self, asks: &Asks) -> Vec<Answer> {
         let (servers, slots) = match &mut self.place {
@@ -176,13 +184,18 @@ impl Connection {
         let mut links = std::mem::take(&mut self.links);
         let reads = servers.iter().zip(shares).map(|(server, share)| {
             let link = links.remove(server);
-            let node = Node { server, login: &self.login, timeouts: self.timeouts, clustered, link, astray: false };
+            let silent = self.silent.contains(server);
+            let (login, timeouts) = (&self.login, self.timeouts);
+            let node = Node { server, login, timeouts, clustered, link, astray: false, silent };
             node.read(share)
         });
         let mut stale = places.iter().any(Option::is_none);
         let mut found = Vec::with_capacity(servers.len());
         for (node, answers) in join_all(reads.collect::<Vec<_>>()).await {
             stale |= node.astray;
+            if node.silent {
+                self.silent.insert(node.server.clone());
+            }
             self.links.extend(node.link.map(|link| (node.server.clone(), link)));
             found.push(answers);
         }
@@ -223,6 +236,8 @@ struct Node<'a> {
     link: Option<Link>,
     /// Whether it sent us elsewhere, or gave no answer: the map of slots may be old.
     astray: bool,
+    /// Whether it gave no answer at this look.
+    silent: bool,
 }
 
 impl Node<'_> {
@@ -299,6 +314,9 @@ impl Node<'_> {
             return Vec::new();
         }
         let commands = batch.commands();
+        if self.silent {
+            return vec![Err(ReadError::NoAnswer("its node has fallen silent".into())); commands];
+        }
         let span = debug_span!("exchange", server = %self.server, commands, bytes = batch.bytes().len());
         let limit = self.timeouts.command;
         let exchanged = tokio::time::timeout(limit, self.exchange(&batch).instrument(span)).await;
@@ -308,7 +326,7 @@ impl Node<'_> {
         match exchanged.unwrap_or_else(|_| Err(ReadError::NoAnswer("timed out".into()))) {
             Ok(replies) => replies.into_iter().map(|reply| self.result(reply)).collect(),
             Err(error) => {
-                self.astray = true;
+                (self.astray, self.silent) = (true, error.is_silence());
                 vec![Err(error); commands]
             }
         }
