@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::time::Duration;
 use support::authority::Authority;
 use support::grpc::Scaler;
@@ -63,6 +64,15 @@ const QUEUES: &str = "queues:
 
 /// One poll at the start, and the next when the test is long over.
 const RARELY: [(&str, &str); 3] = [("POLL_INTERVAL", "10m"), ("RATE_WINDOW", "30m"), ("STALE_AFTER", "30m")];
+
+#[test]
+fn a_client_that_says_nothing_gives_its_seat_back() {
+    let address = format!("127.0.0.1:{}", free_port());
+    let _setting = start(QUEUES, &[("GRPC_ADDR", &address)]);
+    let mut silent = std::net::TcpStream::connect(&address).unwrap();
+    silent.set_read_timeout(Some(LONG)).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0, "it is hung up on");
+}
 
 #[test]
 fn values_and_targets_of_each_metric() {

@@ -42,7 +42,7 @@ pub fn incoming(listener: TcpListener, tls: Option<Tls>) -> impl Stream<Item = i
             let (ready, tls) = (ready.clone(), tls.clone());
             tokio::spawn(async move {
                 // A client that says nothing holds no seat: gRPC's speak first, with or without TLS.
-                if tokio::time::timeout(FIRST_WORD, stream.readable()).await.is_err() {
+                if tokio::time::timeout(FIRST_WORD, stream.peek(&mut [0])).await.is_err() {
                     return tracing::debug!("a gRPC client said nothing");
                 }
                 let stream = match tls {
