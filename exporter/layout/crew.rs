@@ -18,8 +18,9 @@ const MOST: u64 = 1_024;
 /// The workers of one namespace, each with a report.
 pub(super) struct Crew<R> {
     register: Bytes,
-    /// The last report of each, and the look at which it was read; `None` before the first.
-    reports: BTreeMap<Bytes, Option<(u64, R)>>,
+    /// The last report of each, and the look at which it was read; `None` before the first. One that is gone, though it is
+    /// registered still, has none, and waits for its turn like the others.
+    reports: BTreeMap<Bytes, Option<(u64, Option<R>)>>,
     look: u64,
     /// Whose keys were asked for, in that order.
     asked: Vec<Bytes>,
@@ -78,18 +79,14 @@ impl<R> Crew<R> {
     ) -> Result<(), ReadError> {
         for name in std::mem::take(&mut self.asked) {
             let found = report(&name)?;
-            let look = self.look;
-            match found {
-                Some(found) => self.reports.insert(name, Some((look, found))),
-                None => self.reports.remove(&name),
-            };
+            self.reports.insert(name, Some((self.look, found)));
         }
         Ok(())
     }
 
     /// The reports so far.
     pub fn reports(&self) -> impl Iterator<Item = (&Bytes, &R)> {
-        self.reports.iter().filter_map(|(name, report)| Some((name, &report.as_ref()?.1)))
+        self.reports.iter().filter_map(|(name, report)| Some((name, report.as_ref()?.1.as_ref()?)))
     }
 
     /// Workers without a report: beyond the most that are followed, or not come to yet.
@@ -100,5 +97,29 @@ impl<R> Crew<R> {
     /// Whether all that are followed have given a report: before, sums of them say nothing.
     pub fn is_read(&self) -> bool {
         self.reports.values().all(Option::is_some)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::reads::Reply;
+
+    /// Workers that are gone, though they are registered, keep none of the others waiting.
+    #[test]
+    fn each_gets_its_turn() {
+        let names: Vec<Bytes> = (0..200).map(|number| Bytes::from(format!("{number:03}"))).collect();
+        let mut crew: Crew<u64> = Crew::new(Bytes::from_static(b"workers"));
+        for look in 1..=8 {
+            let members = names.iter().map(|name| Reply::Bytes(name.clone())).collect();
+            let members = Reply::Array(vec![Reply::Bytes(Bytes::from_static(b"0")), Reply::Array(members)]);
+            crew.registered(&mut Replies::new(vec![Ok(Reply::Int(200)), Ok(members)])).unwrap();
+            // The first hundred are gone.
+            crew.reported(|name| Ok((name.as_ref() >= b"100".as_slice()).then_some(look))).unwrap();
+            assert_eq!((crew.is_read(), crew.left_out()), (look >= 4, 200_u64.saturating_sub(look * 64)));
+        }
+        let reports: Vec<u64> = crew.reports().map(|(_, look)| *look).collect();
+        assert_eq!((reports.len(), reports.iter().min()), (100, Some(&5)));
     }
 }
