@@ -61,9 +61,8 @@ impl Watched {
     /// Starts with the configured queues.
     #[must_use]
     pub fn new(queues: &[Queue], discoveries: Vec<Discovery>, most: usize, configured_dropped: usize) -> Self {
-        let (names, taken) = (BTreeSet::new(), HashSet::new());
         let search =
-            |discovery| Search { discovery, problem: None, names: names.clone(), dropped: 0, taken: taken.clone() };
+            |discovery| Search { discovery, problem: None, names: BTreeSet::new(), dropped: 0, taken: HashSet::new() };
         Self {
             labels: queues.iter().map(|queue| (queue.label.clone(), Origin::of(queue))).collect(),
             places: queues.iter().map(|queue| Place { label: queue.label.clone(), found: None }).collect(),
@@ -115,7 +114,8 @@ impl Watched {
 
     fn take_in(&mut self, index: usize, names: BTreeSet<Bytes>, change: &mut Change) {
         let Some(search) = self.discoveries.get_mut(index) else { return };
-        if search.names == names && search.dropped == 0 && search.taken.is_empty() {
+        // A name that is taken is looked at again once a queue has gone: not at every poll.
+        if search.names == names && search.dropped == 0 && (search.taken.is_empty() || change.gone.is_empty()) {
             return;
         }
         search.dropped = 0;
