@@ -337,7 +337,8 @@ impl Stream {
         look: Look,
     ) -> Result<Option<Observation>, ReadError> {
         let beside = self.beside.take();
-        let counts = self.counts(&group);
+        // As they were when it was asked: the size, on which they depend, is told anew.
+        let (counts, counts_delivered) = (self.counts(&group), self.counts_delivered(&group));
         let mut info = Info::default();
         let (entries, counted) = if self.settles(&group) {
             self.settle(&group.name, replies)?;
@@ -347,7 +348,7 @@ impl Stream {
                 info = self::info(replies.take())?;
                 group.size = info.length.unwrap_or(group.size);
             }
-            if self.counts_delivered(&group) {
+            if counts_delivered {
                 let delivered = replies.array()?.len() as u64;
                 let waiting = group.size.checked_sub(delivered);
                 (replies.array()?, waiting.filter(|_| counts.is_some_and(|most| delivered <= most)))
